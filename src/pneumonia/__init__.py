@@ -1,0 +1,1 @@
+"""From an archive of chest radiographs to a pneumonia classifier and its honest figures."""

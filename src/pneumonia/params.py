@@ -1,0 +1,144 @@
+"""params.yaml, read as DVC reads it and checked strictly: every key, no other key, exact types."""
+
+import dataclasses
+import re
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from pneumonia.errors import PipelineError
+
+Section = TypeVar("Section")
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML with the scalars of YAML 1.2, which is what DVC reads and writes.
+
+    `dvc exp run -S finetune.learning_rate=0.00001` writes `1e-05`. YAML 1.1, PyYAML's default,
+    wants a dot in a float and returns the text "1e-05".
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        repeated = sorted({str(key) for key in keys if keys.count(key) > 1})
+        if repeated:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"key {repeated[0]!r} stands twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
+# The core schema of YAML 1.2, https://yaml.org/spec/1.2.2/#1032-tag-resolution
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in [
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+]:
+    _Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]  # types-pyyaml leaves it untyped
+        f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first)
+    )
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML 1.2 file.
+
+    Raises:
+        PipelineError: the file is missing, is not YAML, repeats a key, or is no mapping.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            value = yaml.load(file, _Loader)  # noqa: S506  # a SafeLoader: it builds plain values only
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise PipelineError(f"{path}: expected YAML that can be read. Received: {reason}") from error
+    if not isinstance(value, dict):
+        raise PipelineError(f"{path}: expected sections `name: …`. Received: {value!r}")
+    return value
+
+
+def load_section(path: Path, name: str, into: type[Section]) -> Section:
+    """Section `name` of a parameter file as the frozen dataclass `into` (or as a plain int, float …).
+
+    Raises:
+        PipelineError: the section or a key is missing, a key is unknown, a type or a value is wrong.
+    """
+    sections = load_yaml(path)
+    if name not in sections:
+        raise PipelineError(f"{path}: section `{name}` is missing. Received: {sorted(sections)}")
+    return as_section(sections[name], f"{path}: {name}", into)
+
+
+def as_section(value: Any, where: str, into: type[Section]) -> Section:
+    """`value`, as read from YAML, as the dataclass or plain type `into`; `where` starts the error.
+
+    Raises:
+        PipelineError: as `load_section`.
+    """
+    if not dataclasses.is_dataclass(into):
+        return typing.cast(Section, _exact(value, into, where))
+    if not isinstance(value, dict):
+        raise PipelineError(f"{where}: expected keys with values. Received: {value!r}")
+    hints = typing.get_type_hints(into)
+    missing = [key for key in hints if key not in value]
+    unknown = [str(key) for key in value if key not in hints]
+    if missing or unknown:
+        raise PipelineError(
+            f"{where}: "
+            + "; ".join(
+                part
+                for part in (
+                    f"missing {', '.join(missing)}" if missing else "",
+                    f"unknown {', '.join(unknown)}" if unknown else "",
+                )
+                if part
+            )
+            + f". Accepted: {', '.join(hints)}"
+        )
+    fields = {key: _exact(value[key], hint, f"{where}.{key}") for key, hint in hints.items()}
+    try:
+        return into(**fields)
+    except PipelineError as error:  # a rule of __post_init__, which does not know the file
+        raise PipelineError(f"{where}.{error}") from error
+
+
+def _exact(value: Any, hint: Any, where: str) -> Any:
+    """`value` if it is of the hinted type; an int is accepted as float, a bool is no int."""
+    if typing.get_origin(hint) is typing.Literal:
+        accepted = typing.get_args(hint)
+        if value not in accepted or isinstance(value, bool):
+            raise PipelineError(
+                f"{where} must be one of {', '.join(map(str, accepted))}. Received: {value!r}"
+            )
+        return value
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None and type(None) in options:
+        return None
+    if type(value) in options:
+        # NaN and infinity pass every comparison of the rules or none.
+        if isinstance(value, float) and not abs(value) < float("inf"):
+            raise PipelineError(f"{where} must be a finite number. Received: {value!r}")
+        return value
+    if type(value) is int and float in options:
+        return float(value)
+    names = " or ".join("null" if option is type(None) else option.__name__ for option in options)
+    raise PipelineError(f"{where} must be {names}. Received: {value!r}")
+
+
+def check(holds: bool, field: str, rule: str, received: object) -> None:
+    """One rule of a parameter dataclass, for its `__post_init__`.
+
+    Raises:
+        PipelineError: `holds` is false; says `field must rule. Received: received`.
+    """
+    if not holds:
+        raise PipelineError(f"{field} must {rule}. Received: {received!r}")

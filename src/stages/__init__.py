@@ -1,0 +1,1 @@
+"""The six stages of dvc.yaml: each reads files, calls the library, writes files."""
