@@ -56,13 +56,25 @@ def load_yaml(path: Path) -> dict[str, Any]:
         PipelineError: the file is missing, is not YAML, repeats a key, or is no mapping.
     """
     try:
-        with path.open(encoding="utf-8") as file:
-            value = yaml.load(file, _Loader)  # noqa: S506  # a SafeLoader: it builds plain values only
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PipelineError(f"{path}: expected YAML that can be read. Received: {error}") from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, where: str) -> dict[str, Any]:
+    """The mapping in the text of a YAML 1.2 file; `where` starts the error.
+
+    Raises:
+        PipelineError: the text is not YAML, repeats a key, or is no mapping.
+    """
+    try:
+        value = yaml.load(text, _Loader)  # noqa: S506  # a SafeLoader: it builds plain values only
+    except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
-        raise PipelineError(f"{path}: expected YAML that can be read. Received: {reason}") from error
+        raise PipelineError(f"{where}: expected YAML that can be read. Received: {reason}") from error
     if not isinstance(value, dict):
-        raise PipelineError(f"{path}: expected sections `name: …`. Received: {value!r}")
+        raise PipelineError(f"{where}: expected sections `name: …`. Received: {value!r}")
     return value
 
 
