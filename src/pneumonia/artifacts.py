@@ -52,7 +52,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
     except (OSError, ValueError) as error:
-        raise PipelineError(f"{path}: expected a JSON file that can be read. Received: {error}") from error
+        raise PipelineError(
+            f"{path}: expected a JSON file that can be read. Received: {error}"
+        ) from error
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
@@ -76,7 +78,9 @@ def read_table(path: Path, text: tuple[str, ...] = ()) -> pd.DataFrame:
             path, sep=separator(path), dtype=dict.fromkeys(text, "str"), keep_default_na=False
         )
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise PipelineError(f"{path}: expected a table that can be read. Received: {error}") from error
+        raise PipelineError(
+            f"{path}: expected a table that can be read. Received: {error}"
+        ) from error
     missing = [name for name in text if name not in table.columns]
     if missing:
         raise PipelineError(

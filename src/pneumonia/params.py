@@ -44,7 +44,7 @@ for _tag, _pattern, _first in [
         "-+.0123456789",
     ),
 ]:
-    _Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]  # types-pyyaml leaves it untyped
+    _Loader.add_implicit_resolver(
         f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first)
     )
 
@@ -69,20 +69,22 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
         PipelineError: the text is not YAML, repeats a key, or is no mapping.
     """
     try:
-        value = yaml.load(text, _Loader)  # noqa: S506  # a SafeLoader: it builds plain values only
+        value = yaml.load(text, _Loader)  # a SafeLoader: it builds plain values only
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
-        raise PipelineError(f"{where}: expected YAML that can be read. Received: {reason}") from error
+        raise PipelineError(
+            f"{where}: expected YAML that can be read. Received: {reason}"
+        ) from error
     if not isinstance(value, dict):
         raise PipelineError(f"{where}: expected sections `name: …`. Received: {value!r}")
     return value
 
 
 def load_section(path: Path, name: str, into: type[Section]) -> Section:
-    """Section `name` of a parameter file as the frozen dataclass `into` (or as a plain int, float …).
+    """Section `name` of a parameter file as the frozen dataclass `into` (or a plain int, float …).
 
     Raises:
-        PipelineError: the section or a key is missing, a key is unknown, a type or a value is wrong.
+        PipelineError: the section or a key is missing, a key is unknown, a type or value is wrong.
     """
     sections = load_yaml(path)
     if name not in sections:
