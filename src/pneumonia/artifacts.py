@@ -1,4 +1,4 @@
-"""Files of the pipeline: written whole or not at all, in an order that makes diffs mean something."""
+"""Files of the pipeline: written whole or not at all, in an order that makes diffs useful."""
 
 import hashlib
 import json
