@@ -402,9 +402,11 @@ class _Chest:
         # The diaphragm: a dome each side, the right one higher.
         curve = np.square((side - 0.42 * body.width) / (0.64 * body.width))
         dome = body.base - body.dome + body.left_drop * left + body.dome * np.minimum(curve, 1.4)
-        chest = _ramp(cage - side, 0.035) * _ramp(dome - y, 0.035) * below_apex
+        chest = _ramp(cage - side, 0.035) * _ramp(dome - y, 0.05) * below_apex
         depth = np.clip((cage - side) / 0.22, 0.25, 1)  # the lung thins towards its side
         self.aeration = chest * (1 - 0.80 * hidden) * (0.55 + 0.45 * depth)
+        hilum = _bell(np.hypot(side - reach, 0.7 * (y - body.apex - 0.42 * height)), 0.11)
+        self.aeration *= 1 - 2.5 * body.vessels * hilum
         self.lungs = chest * (1 - hidden)
 
         # What lies around: trunk, neck, shoulders, arms.
@@ -412,20 +414,20 @@ class _Chest:
         shoulder = _segment(side, y, (0.10, body.apex - 0.24), (0.74, body.apex + 0.10))
         arm = _segment(side, y, (0.76, body.apex + 0.16), (1.35, body.apex + body.arm))
         outline = np.maximum(
-            np.minimum(trunk - side, y - body.apex + 0.02),
+            np.minimum(trunk - side, y - body.apex),
             np.maximum(0.15 - shoulder, 0.19 - arm),
         )
         neck = 0.26 - side + 0.5 * np.clip(body.apex - y, -0.4, 0)
         self.inside = _ramp(np.maximum(outline, neck), 0.03)
-        thickness = np.sqrt(np.clip(1 - np.square(side / (trunk + 0.02)), 0.12, 1))
+        thickness = np.sqrt(np.clip(1 - np.square(side / (body.width + body.fat)), 0.12, 1))
         thickness = np.maximum(thickness, 0.75 * np.clip((0.20 - arm) / 0.20, 0, 1))
-        abdomen = _ramp(y - dome, 0.05) * _ramp(cage - side, 0.10)
+        abdomen = _ramp(y - dome, 0.10) * _ramp(cage - side, 0.10)
         gas_y = body.base - body.dome + body.left_drop + 0.15
         gas = _ramp(1 - np.hypot((x - 0.34) / 0.18, (y - gas_y) / 0.09), 0.8)
         windpipe = _bell(x, 0.05) * _ramp(body.apex + 0.36 * height - y, 0.15)
         self.without_air = self.inside * (0.26 + 0.32 * thickness) - 0.06 * windpipe
         self.without_air += (
-            abdomen * (0.12 - 0.16 * body.stomach * gas) + 0.04 * hidden * below_apex
+            abdomen * (0.09 - 0.15 * body.stomach * gas) + 0.04 * hidden * below_apex
         )
 
         # Bones.
@@ -533,8 +535,8 @@ def _consolidation(
         extent: the film's; how far it has come on that day.
     """
     body = chest.body
-    side = rng.choice([-1.0, 1.0])
-    lobes = rng.permutation(3)[: rng.choice([1, 2], p=[0.7, 0.3])]  # upper, middle, lower
+    side = float(rng.choice([-1.0, 1.0]))
+    lobes = rng.permutation(3)[: 1 + int(rng.random() < 0.3)]  # upper, middle, lower
     lumps = 0.16 * _clouds(chest.pose.size, 0.10, extent)
     filled = np.zeros_like(chest.x)
     for lobe in lobes:
@@ -563,11 +565,12 @@ def _interstitial(
     strength = rng.uniform(0.7, 1.2) * extent.uniform(0.85, 1.15)
     streaks = _lines(_tree(rng, n_branches=15, length=0.42), chest.pose)
     near = np.exp(-np.hypot((np.abs(chest.x) - 0.22) / 0.5, (chest.y + 0.05) / 0.6))
-    net = np.clip(1 - np.abs(_clouds(size, 0.035, extent)) / 0.6, 0, 1)
-    patches = np.clip(0.75 + 0.45 * _clouds(size, 0.16, extent), 0, 1.6)
-    texture = strength * (0.09 * streaks + 0.11 * net * patches * (0.35 + near))
-    haze = np.clip(0.25 * strength * near * patches, 0, 0.5)
-    return haze, texture
+    net = np.clip(0.8 - np.abs(_clouds(size, 0.028, extent)), 0, 1)
+    mottle = np.clip(_clouds(size, 0.05, extent), 0, 2)
+    patches = np.clip(0.75 + 0.45 * _clouds(size, 0.20, extent), 0, 1.6)
+    texture = 0.08 * streaks + (0.07 * net + 0.045 * mottle) * patches * (0.4 + near)
+    haze = np.clip(0.30 * strength * near * patches, 0, 0.5)
+    return haze, strength * texture
 
 
 def _exposed(density: Field, inside: Field, rng: np.random.Generator) -> NDArray[np.uint8]:
