@@ -30,16 +30,27 @@ class _Loader(yaml.SafeLoader):
             )
         return super().construct_mapping(node, deep)
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """PyYAML's own takes 012 for ten, as YAML 1.1 does, and stumbles over 09."""
+        text = node.value.replace("_", "").lower()
+        return int(text, 0 if text.lstrip("+-")[:2] in ("0b", "0o", "0x") else 10)
 
-# The core schema of YAML 1.2, https://yaml.org/spec/1.2.2/#1032-tag-resolution
+
+# The core schema of YAML 1.2, https://yaml.org/spec/1.2.2/#1032-tag-resolution, and beyond it what
+# DVC's reader, ruamel.yaml, takes for a number as well: 0b11 and 1_000.
 _Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in [
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    (
+        "int",
+        r"[-+]?(?:[0-9][0-9_]*|0b[01][01_]*|0o[0-7][0-7_]*|0x[0-9a-fA-F][0-9a-fA-F_]*)",
+        "-+0123456789",
+    ),
     (
         "float",
-        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+        r"[-+]?(?:\.[0-9_]*[0-9][0-9_]*(?:[eE][-+][0-9]+)?"  # .5e5 is text to ruamel.yaml
+        r"|[0-9][0-9_]*(?:\.[0-9_]*)?(?:[eE][-+]?[0-9]+)?)"
         r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
         "-+.0123456789",
     ),
@@ -47,6 +58,7 @@ for _tag, _pattern, _first in [
     _Loader.add_implicit_resolver(
         f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first)
     )
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
