@@ -1,0 +1,236 @@
+"""Recipes: named overrides of params.yaml, checked before anything runs, then run as experiments.
+
+A recipe is `recipes/NAME.yaml`, nested as params.yaml is. It runs as the DVC experiment NAME: in
+the workspace, so that a broken-off training goes on from there, or (the demo) in a temporary copy.
+"""
+
+import copy
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pneumonia.errors import PipelineError
+from pneumonia.params import as_section, load_yaml, parse_yaml
+
+PARAMS = Path("params.yaml")
+GRAPH = Path("dvc.yaml")
+LOCK = Path("dvc.lock")
+RECIPES = Path("recipes")
+DEMO = Path("demo")  # copies of the demo's figures, to look at without DVC
+
+
+def checkout() -> Path:
+    """Top folder of the Git checkout that the current folder lies in.
+
+    Raises:
+        PipelineError: there is none, it has no commit, or it is not this pipeline's.
+    """
+    try:
+        top = Path(_git(Path(), "rev-parse", "--show-toplevel").strip())
+        _git(top, "rev-parse", "--verify", "--quiet", "HEAD")
+    except (FileNotFoundError, subprocess.CalledProcessError) as error:
+        said = " ".join(str(getattr(error, "stderr", error)).split()) or "no commit yet"
+        raise PipelineError(
+            f"{Path.cwd()}: expected a clone of the repository, because DVC keeps experiments in "
+            f"Git. Received: {said}. A download without history works after "
+            "`git init && git add . && git commit -m start`"
+        ) from error
+    missing = [str(path) for path in (PARAMS, GRAPH, RECIPES) if not (top / path).exists()]
+    if missing:
+        raise PipelineError(
+            f"{top}: expected the top of the pipeline's own Git checkout. "
+            f"Received: no {', '.join(missing)} there"
+        )
+    return top
+
+
+def load_recipe(root: Path, name: str) -> dict[str, Any]:
+    """Overrides of recipe `name`, whose result on params.yaml has been checked in every section.
+
+    Raises:
+        PipelineError: there is no such recipe, or a section, key, type or value in it is wrong.
+    """
+    known = sorted(path.stem for path in (root / RECIPES).glob("*.yaml"))
+    if name not in known:
+        raise PipelineError(
+            f"{RECIPES}/: there is no recipe {name!r}. Accepted: {', '.join(known)}"
+        )
+    where = str(RECIPES / f"{name}.yaml")
+    params = load_yaml(root / PARAMS)
+    check_sections(params, str(PARAMS))
+    overrides = load_yaml(root / RECIPES / f"{name}.yaml")
+    check_sections(laid_over(params, overrides, where), where)
+    return overrides
+
+
+def laid_over(
+    params: Mapping[str, Any], overrides: Mapping[str, Any], where: str
+) -> dict[str, Any]:
+    """`params` with the values of `overrides`; `where` starts the error.
+
+    Raises:
+        PipelineError: `overrides` names a section or a key that `params` does not have.
+    """
+    merged = copy.deepcopy(dict(params))
+    for section, values in overrides.items():
+        if section not in params:
+            raise PipelineError(
+                f"{where}: unknown section {section}. Accepted: {', '.join(params)}"
+            )
+        if not isinstance(params[section], dict):
+            merged[section] = values
+            continue
+        if not isinstance(values, dict):
+            raise PipelineError(
+                f"{where}: {section}: expected keys with values. Received: {values!r}"
+            )
+        unknown = [str(key) for key in values if key not in params[section]]
+        if unknown:
+            raise PipelineError(
+                f"{where}: {section}: unknown {', '.join(unknown)}. "
+                f"Accepted: {', '.join(params[section])}"
+            )
+        merged[section].update(values)
+    return merged
+
+
+def section_types() -> dict[str, type]:
+    """Type of each section of params.yaml: the dataclass beside the code that it steers."""
+    # Imported here: `pneumonia --help` should not wait for pandas.
+    from pneumonia.augmentation import AugmentationParams
+    from pneumonia.images import PreprocessParams
+    from pneumonia.metrics import EvaluateParams
+    from pneumonia.model import ModelParams
+    from pneumonia.phantoms import PhantomParams
+    from pneumonia.sources import FetchParams
+    from pneumonia.splits import SplitParams
+    from pneumonia.training import PhaseParams
+
+    return {
+        "seed": int,
+        "fetch": FetchParams,
+        "phantoms": PhantomParams,
+        "split": SplitParams,
+        "preprocess": PreprocessParams,
+        "model": ModelParams,
+        "augmentation": AugmentationParams,
+        "train_frozen": PhaseParams,
+        "finetune": PhaseParams,
+        "evaluate": EvaluateParams,
+    }
+
+
+def check_sections(params: Mapping[str, Any], where: str) -> None:
+    """See that every section of params.yaml is there and that its stage will accept it.
+
+    Raises:
+        PipelineError: a section is missing or unknown, or a key, type or value in one is wrong.
+    """
+    sections = section_types()
+    if set(params) != set(sections):
+        raise PipelineError(
+            f"{where}: expected the sections {', '.join(sections)}. Received: {', '.join(params)}"
+        )
+    for name, into in sections.items():
+        as_section(params[name], f"{where}: {name}", into)
+
+
+def override_arguments(overrides: Mapping[str, Any]) -> list[str]:
+    """`overrides` as `--set-param section.key=value` for `dvc exp run`, in Hydra's grammar."""
+    return [
+        f"--set-param={key}={_hydra(value)}"
+        for section, values in overrides.items()
+        for key, value in (
+            {f"{section}.{key}": value for key, value in values.items()}
+            if isinstance(values, dict)
+            else {section: values}
+        ).items()
+    ]
+
+
+def _hydra(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, str):
+        return "'" + value.replace("'", r"\'") + "'"  # unquoted, a comma or a colon means a sweep
+    return repr(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def refuse_foreign_changes(root: Path, name: str, overrides: Mapping[str, Any]) -> None:
+    """Refuse a tree with uncommitted changes, unless they are this very recipe's, broken off.
+
+    Raises:
+        PipelineError: a tracked file has changes that are not the recipe's own.
+    """
+    changed = _git(root, "diff", "--name-only", "-z", "HEAD").split("\0")[:-1]
+    if not changed:
+        return
+    written = {PARAMS, LOCK, *_outputs(load_yaml(root / GRAPH))}
+    foreign = [path for path in changed if not {Path(path), *Path(path).parents} & written]
+    recorded = parse_yaml(_git(root, "show", f"HEAD:{PARAMS}"), f"HEAD:{PARAMS}")
+    going_on = load_yaml(root / PARAMS) == laid_over(recorded, overrides, f"recipe {name}")
+    if foreign or not going_on:
+        raise PipelineError(
+            f"recipe {name} would run on uncommitted changes of {', '.join(foreign or changed)}. "
+            "Accepted: a clean tree, or this recipe broken off. Commit them, or go back with "
+            "`git restore --staged --worktree . && dvc checkout --allow-missing`"
+        )
+
+
+def _outputs(graph: Mapping[str, Any]) -> Iterator[Path]:
+    """Every path that a stage of dvc.yaml writes."""
+    for stage in graph["stages"].values():
+        for kind in ("outs", "metrics", "plots"):
+            for entry in stage.get(kind, []):
+                yield Path(entry if isinstance(entry, str) else next(iter(entry)))
+
+
+def run_experiment(root: Path, name: str, overrides: Mapping[str, Any], *flags: str) -> str:
+    """Run the overrides as experiment `name` and give the Git ref that keeps its result.
+
+    An earlier experiment of this name on this commit is replaced; stages that it finished with
+    the same inputs come back from DVC's run-cache.
+
+    Raises:
+        PipelineError: a stage failed (it has said why), or DVC did.
+    """
+    head = _git(root, "rev-parse", "HEAD").strip()
+    ref = f"refs/exps/{head[:2]}/{head[2:]}/{name}"
+    if _git(root, "for-each-ref", ref):
+        _dvc(root, "exp", "remove", "--quiet", ref)
+    _dvc(root, "exp", "run", "--name", name, *flags, *override_arguments(overrides))
+    return ref
+
+
+def copy_committed(root: Path, ref: str, folders: tuple[str, ...], target: Path) -> None:
+    """Make `target` hold what the commit at `ref` has in `folders`, and nothing else."""
+    with tempfile.TemporaryDirectory() as temporary:
+        archive = str(Path(temporary) / "committed.zip")
+        _git(root, "archive", "--format=zip", f"--output={archive}", ref, "--", *folders)
+        shutil.rmtree(root / target, ignore_errors=True)
+        shutil.unpack_archive(archive, root / target)
+
+
+def _dvc(root: Path, *arguments: str) -> None:
+    """Run DVC, its words and its stages' going straight to the terminal."""
+    # The stages say `python`: it is to be this one, also where the environment is not activated.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], cwd=root, env={**os.environ, "PATH": path}
+    )
+    if done.returncode:
+        raise PipelineError(
+            f"`dvc {' '.join(arguments[:2])}` ended with status {done.returncode}: the reason "
+            "stands above. The same command goes on from here"
+        )
+
+
+def _git(root: Path, *arguments: str) -> str:
+    return subprocess.run(
+        ["git", *arguments], cwd=root, check=True, capture_output=True, text=True
+    ).stdout
