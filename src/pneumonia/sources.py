@@ -1,0 +1,290 @@
+"""Where radiographs come from: the records of the sources, and how each is received."""
+
+import errno
+import logging
+import re
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from typing import Literal
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import PIL
+
+from pneumonia.archive import list_radiographs, open_archive, read_member, write_archive
+from pneumonia.artifacts import replacing, sha256_of
+from pneumonia.downloads import Remote, is_right, mirrored, obtain
+from pneumonia.errors import PipelineError
+from pneumonia.names import FOLDERS, KINDS, Radiograph
+from pneumonia.params import check
+from pneumonia.phantoms import PhantomParams, phantom_entries, phantom_films
+from pneumonia.privacy import key_from_environment
+from pneumonia.progress import reported
+from pneumonia.shrink import write_shrunk
+
+log = logging.getLogger("fetch")
+
+# What the user can put right; any other OSError is a bug and keeps its traceback.
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+
+WAYS_OUT = (
+    "Ways out: a folder with the file in PNEUMONIA_MIRROR, your own archive "
+    "(fetch.source: own), or `make demo`, which needs no data"
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set that the fetch stage knows."""
+
+    name: str
+    title: str
+    remote: Remote | None  # None: drawn here
+    licence: str
+    citation: str
+    public: bool  # names and patient ids may stand in figures
+    counts: Mapping[tuple[str, str], int] | None  # images by (folder, kind); None: they vary
+
+
+# Kermany et al. 2018, counted on a full copy.
+_STUDY_COUNTS = MappingProxyType(
+    {
+        ("train", "normal"): 1349,
+        ("train", "bacterial"): 2538,
+        ("train", "viral"): 1345,
+        ("test", "normal"): 234,
+        ("test", "bacterial"): 242,
+        ("test", "viral"): 148,
+    }
+)
+_STUDY = (
+    "Kermany, Zhang, Goldbaum: Labeled Optical Coherence Tomography (OCT) and Chest X-Ray Images "
+    "for Classification, Mendeley Data, version 2, 2018, doi 10.17632/rscbjbr9sj.2"
+)
+
+SOURCES: Mapping[str, Source] = MappingProxyType(
+    {
+        source.name: source
+        for source in (
+            Source(
+                name="chestxray2017",
+                title="ChestXRay2017, the official archive",
+                remote=Remote(
+                    file="ChestXRay2017.zip",
+                    address="https://data.mendeley.com/public-files/datasets/rscbjbr9sj/files/"
+                    "f12eaf6d-6023-432f-acc9-80c9d7393433/file_downloaded",
+                    sha256="13efc055629733dbab07877f8b3c9f81097840dbcdaa326a8542322c2281ce36",
+                    md5=None,
+                    n_bytes=1_235_512_464,
+                ),
+                licence="CC BY 4.0",
+                citation=_STUDY,
+                public=True,
+                counts=_STUDY_COUNTS,
+            ),
+            Source(
+                name="chestxray2017-224",
+                title="ChestXRay2017, each image squashed to 224×224",
+                remote=Remote(
+                    file="ChestXRay2017-224.zip",
+                    address=None,  # from a mirror, or made from the official archive
+                    sha256="e773bdc701e8efff099f0978f3ff90d42d3be6d81fbebfcb5f5d2e71a3780663",
+                    md5=None,
+                    n_bytes=38_661_448,
+                ),
+                licence="CC BY 4.0",
+                citation=f"{_STUDY}; resized",
+                public=True,
+                counts=_STUDY_COUNTS,
+            ),
+            Source(
+                name="phantoms",
+                title="Phantoms, synthetic radiographs drawn from geometry; no patients",
+                remote=None,
+                licence="MIT",
+                citation="drawn by this repository",
+                public=True,
+                counts=None,
+            ),
+        )
+    }
+)
+
+
+@dataclass(frozen=True)
+class FetchParams:
+    """Section `fetch` of params.yaml."""
+
+    source: Literal["chestxray2017", "chestxray2017-224", "phantoms", "own"]
+    archive: str | None  # own only: path, file:// or http(s):// address of a zip archive
+    sha256: str | None  # own only: 64 hexadecimal digits
+
+    def __post_init__(self) -> None:
+        """Rules between the fields."""
+        for field, value in (("archive", self.archive), ("sha256", self.sha256)):
+            if self.source == "own":
+                # The archive itself is no dependency of the stage: only its hash tells DVC, and
+                # whoever reads dvc.lock, which films these were.
+                check(bool(value), field, "be given when source is own", value)
+            else:
+                check(value is None, field, f"be null when source is {self.source}", value)
+        if self.sha256 is not None:
+            check(
+                re.fullmatch("[0-9a-f]{64}", self.sha256) is not None,
+                "sha256",
+                "be 64 hexadecimal digits in lower case",
+                self.sha256,
+            )
+
+
+def is_public(source: str) -> bool:
+    """Whether figures on this source may carry file names and patient ids."""
+    return source in SOURCES and SOURCES[source].public
+
+
+def receive(
+    params: FetchParams, phantoms: PhantomParams, seed: int, destination: Path, work: Path
+) -> None:
+    """Put the archive of radiographs at `destination`, verified, whole or not at all.
+
+    Args:
+        params: the source.
+        phantoms: how phantoms are drawn, if they are.
+        seed: of the phantoms.
+        destination: the archive to write.
+        work: a folder for what is on its way; a broken download is kept there.
+
+    Raises:
+        PipelineError: the archive cannot be had, is not the right one, is damaged, holds other
+            images than expected, or is not public and there is no key for its names.
+    """
+    # Asked for now: nobody should train for hours and then be unable to report.
+    if not is_public(params.source):
+        key_from_environment()
+    try:
+        received = _received(params, phantoms, seed, work)
+        with replacing(destination) as partial:
+            shutil.move(received, partial)
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK:
+            raise
+        raise PipelineError(f"{error.filename or destination}: {error.strerror}") from error
+
+
+def counts_of(radiographs: list[Radiograph]) -> dict[tuple[str, str], int]:
+    """Number of images by (folder, kind), zeros included, in the order of FOLDERS and KINDS."""
+    found = Counter((radiograph.folder, radiograph.kind) for radiograph in radiographs)
+    return {(folder, kind): found[folder, kind] for folder in FOLDERS for kind in KINDS}
+
+
+def as_text(counts: Mapping[tuple[str, str], int]) -> str:
+    """Counts by (folder, kind) as one line."""
+    return ", ".join(f"{folder} {kind} {n_images}" for (folder, kind), n_images in counts.items())
+
+
+def _received(params: FetchParams, phantoms: PhantomParams, seed: int, work: Path) -> Path:
+    """The verified archive, in `work`."""
+    if params.source == "own":
+        return _own(str(params.archive), str(params.sha256), work)
+    if params.source == "phantoms":
+        path = work / "phantoms.zip"
+        with replacing(path) as partial:
+            n_films = len(phantom_films(phantoms.share, seed))
+            entries = phantom_entries(phantoms, seed)
+            write_archive(partial, reported(entries, n_films, "phantoms drawn", log))
+        list_radiographs(path)
+        return path
+    path = _working_copy(work) if params.source == "chestxray2017-224" else _official(work)
+    _check_counts(SOURCES[params.source], list_radiographs(path))
+    return path
+
+
+def _check_counts(source: Source, radiographs: list[Radiograph]) -> None:
+    received = counts_of(radiographs)
+    if source.counts is not None and received != source.counts:
+        raise PipelineError(
+            f"{source.name}: expected {as_text(source.counts)}. Received: {as_text(received)}"
+        )
+
+
+def _official(work: Path) -> Path:
+    """The official archive, in `work`."""
+    return _obtained(_remote("chestxray2017"), work)
+
+
+def _working_copy(work: Path) -> Path:
+    """The 224-pixel copy, in `work`: from a mirror, or made from the official archive."""
+    remote = _remote("chestxray2017-224")
+    path = work / remote.file
+    if mirrored(remote) is not None or is_right(remote, path):
+        return _obtained(remote, work)
+    official = _official(work)
+    with replacing(path) as partial:
+        write_shrunk(official, partial)
+        received = sha256_of(partial)
+        if received != remote.sha256:
+            raise PipelineError(
+                f"{remote.file} made from {official}: expected sha256 {remote.sha256}. "
+                f"Received: {received}, by Pillow {PIL.__version__}; Pillow 13.0.0 is known to "
+                "give the right bytes. Way round: fetch.source: chestxray2017, "
+                "the same films at full size"
+            )
+    official.unlink()  # 1.2 GB that nothing asks for again
+    return path
+
+
+def _own(archive: str, sha256: str, work: Path) -> Path:
+    """A copy of the user's own archive, in `work`, every image in it readable."""
+    scheme = urlsplit(archive).scheme
+    if scheme in ("http", "https"):
+        file = PurePosixPath(urlsplit(archive).path).name
+        remote = Remote(
+            file=file if file.strip(".") else "archive.zip",
+            address=archive,
+            sha256=sha256,
+            md5=None,
+            n_bytes=None,
+        )
+        received = _obtained(remote, work)
+        listed = received
+    elif scheme in ("", "file"):
+        listed = Path(url2pathname(urlsplit(archive).path) if scheme else archive).expanduser()
+        if not listed.is_file():
+            raise PipelineError(
+                f"fetch.archive: there is no such file. Received: {archive!r}, "
+                f"which is {listed.absolute()}"
+            )
+        received = work / "own.zip"
+        with replacing(received) as partial:
+            shutil.copyfile(listed, partial)
+            actual = sha256_of(partial)
+            if actual != sha256:
+                raise PipelineError(f"{listed}: expected sha256 {sha256}. Received: {actual}")
+    else:
+        raise PipelineError(
+            "fetch.archive must be a path or an address that begins with file://, http:// or "
+            f"https://. Received: {archive!r}"
+        )
+    radiographs = list_radiographs(listed)
+    # A known archive is vouched for by its record; of this one only the user knows the hash.
+    with open_archive(listed) as opened:
+        for radiograph in radiographs:
+            read_member(opened, radiograph.member)
+    return received
+
+
+def _obtained(remote: Remote, work: Path) -> Path:
+    path = work / remote.file
+    obtain(remote, path, WAYS_OUT)
+    return path
+
+
+def _remote(source: str) -> Remote:
+    remote = SOURCES[source].remote
+    if remote is None:
+        raise ValueError(f"{source} is drawn, not received")
+    return remote
