@@ -278,7 +278,8 @@ def metrics_table(evaluate: Mapping[str, Any]) -> str:
     threshold = evaluate["operating_threshold"]
     lines = [
         f"Pneumonia against normal, {source_in_words(evaluate['source'])}; 95 % intervals",
-        f"Threshold {threshold:.6f}: recall {evaluate['target_recall']:g} on validation",
+        f"Operating threshold {threshold:.6f}, chosen on validation for a recall of "
+        f"{evaluate['target_recall']:g}",
     ]
     for split in SPLITS:
         measured = evaluate[split]

@@ -32,8 +32,10 @@ from pneumonia.sources import FetchParams, is_public
 MODEL = Path("models/finetune.keras")
 VALIDATION = Path("data/processed/validation")
 TEST = Path("data/processed/test")
-CURVES = Path("metrics")
-PHASES = ("train_frozen", "finetune")
+CURVES = {
+    "train_frozen": Path("metrics/train_frozen/plots/metrics"),
+    "finetune": Path("metrics/finetune/plots/metrics"),
+}
 OPERATING_POINT = Path("models/operating_point.json")
 METRICS = Path("metrics/evaluate.json")
 PREDICTIONS = Path("metrics/predictions.csv")
@@ -49,7 +51,7 @@ def main(root: Path = Path()) -> None:
     params = load_section(root / "params.yaml", "evaluate", EvaluateParams)
     source = load_section(root / "params.yaml", "fetch", FetchParams).source
     key = None if is_public(source) else key_from_environment()
-    histories = {phase: _history(root / CURVES / phase / "plots/metrics") for phase in PHASES}
+    histories = {phase: _history(root / folder) for phase, folder in CURVES.items()}
     classifier = load_classifier(root / MODEL)
 
     validation = _predictions(classifier, open_split(root / VALIDATION), "validation", key)
