@@ -3,7 +3,6 @@
 import argparse
 
 from pneumonia import recipes
-from pneumonia.artifacts import read_json
 from pneumonia.errors import run_stage
 
 
@@ -49,7 +48,9 @@ def _repro(arguments: argparse.Namespace) -> None:
 
 
 def _demo(_: argparse.Namespace) -> None:
-    from pneumonia.metrics import metrics_table  # pandas: not for `pneumonia --help` to wait for
+    # Imported here: `pneumonia --help` should not wait for pandas.
+    from pneumonia.artifacts import read_json
+    from pneumonia.metrics import metrics_table
 
     root = recipes.checkout()
     overrides = recipes.load_recipe(root, "demo")
