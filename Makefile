@@ -49,7 +49,7 @@ lock: $(INSTALLED)  ## pin every dependency anew from pyproject.toml, for Python
 	$(call pin,requirements.lock,)
 	$(call pin,requirements-gpu.lock,--extra gpu)
 pin = uv pip compile pyproject.toml --extra dev $(2) --upgrade --universal --python-version 3.11 \
-	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet -o $(1)
+	--generate-hashes --no-header --no-annotate --quiet -o $(1)
 
 # The environment is whole when its stamp is there. Without the stamp (never made, or pip was
 # killed half-way) it is made from nothing; with an older one it is brought up to date.
