@@ -95,13 +95,18 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
 def load_section(path: Path, name: str, into: type[Section]) -> Section:
     """Section `name` of a parameter file as the frozen dataclass `into` (or a plain int, float …).
 
+    A dotted name, `fetch.source`, is one leaf of a section, as dvc.yaml declares it.
+
     Raises:
         PipelineError: the section or a key is missing, a key is unknown, a type or value is wrong.
     """
-    sections = load_yaml(path)
-    if name not in sections:
-        raise PipelineError(f"{path}: section `{name}` is missing. Received: {sorted(sections)}")
-    return as_section(sections[name], f"{path}: {name}", into)
+    value: Any = load_yaml(path)
+    for key in name.split("."):
+        if not isinstance(value, dict) or key not in value:
+            received = sorted(map(str, value)) if isinstance(value, dict) else repr(value)
+            raise PipelineError(f"{path}: section `{name}` is missing. Received: {received}")
+        value = value[key]
+    return as_section(value, f"{path}: {name}", into)
 
 
 def as_section(value: Any, where: str, into: type[Section]) -> Section:

@@ -27,15 +27,13 @@ from pneumonia.model_files import load_classifier, predict_probabilities
 from pneumonia.params import load_section
 from pneumonia.predictions import as_printed, split_predictions
 from pneumonia.privacy import key_from_environment
-from pneumonia.sources import FetchParams, is_public
+from pneumonia.sources import is_public
 
 MODEL = Path("models/finetune.keras")
 VALIDATION = Path("data/processed/validation")
 TEST = Path("data/processed/test")
-CURVES = {
-    "train_frozen": Path("metrics/train_frozen/plots/metrics"),
-    "finetune": Path("metrics/finetune/plots/metrics"),
-}
+FROZEN_CURVES = Path("metrics/train_frozen/plots/metrics")
+FINETUNE_CURVES = Path("metrics/finetune/plots/metrics")
 OPERATING_POINT = Path("models/operating_point.json")
 METRICS = Path("metrics/evaluate.json")
 PREDICTIONS = Path("metrics/predictions.csv")
@@ -49,9 +47,12 @@ def main(root: Path = Path()) -> None:
     start = time.monotonic()
     seed = load_section(root / "params.yaml", "seed", int)
     params = load_section(root / "params.yaml", "evaluate", EvaluateParams)
-    source = load_section(root / "params.yaml", "fetch", FetchParams).source
+    source = load_section(root / "params.yaml", "fetch.source", str)
     key = None if is_public(source) else key_from_environment()
-    histories = {phase: _history(root / folder) for phase, folder in CURVES.items()}
+    histories = {
+        "train_frozen": _history(root / FROZEN_CURVES),
+        "finetune": _history(root / FINETUNE_CURVES),
+    }
     classifier = load_classifier(root / MODEL)
 
     validation = _predictions(classifier, open_split(root / VALIDATION), "validation", key)
