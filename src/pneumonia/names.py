@@ -66,6 +66,7 @@ def radiograph_of(member: str) -> Radiograph | None:
         folder not in ("train", "val", "test")
         or class_name not in CLASSES
         or file.startswith(".")
+        or not stem
         or suffix not in _ACCEPTED + _REFUSED
     ):
         return None
