@@ -1,0 +1,53 @@
+"""Stage `finetune`: train all layers, starting from the frozen phase's model.
+
+Reads   data/processed/train, data/processed/validation, models/train_frozen.keras
+Writes  models/finetune.keras, metrics/finetune/ (curves, by DVCLive)
+Params  seed, model, augmentation, finetune
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from pneumonia.augmentation import AugmentationParams
+from pneumonia.errors import run_stage
+from pneumonia.model import ModelParams, set_backbone_trainable
+from pneumonia.model_files import load_classifier
+from pneumonia.params import load_section
+from pneumonia.phase import PhaseFiles, run_phase
+from pneumonia.training import PhaseParams
+
+TRAIN = Path("data/processed/train")
+VALIDATION = Path("data/processed/validation")
+GIVEN = Path("models/train_frozen.keras")
+MODEL = Path("models/finetune.keras")
+CURVES = Path("metrics/finetune")
+SCRATCH = Path(".scratch/finetune")
+
+log = logging.getLogger("finetune")
+
+
+def main(root: Path = Path()) -> None:
+    seed = load_section(root / "params.yaml", "seed", int)
+    model = load_section(root / "params.yaml", "model", ModelParams)
+    augmentation = load_section(root / "params.yaml", "augmentation", AugmentationParams)
+    params = load_section(root / "params.yaml", "finetune", PhaseParams)
+    given = load_classifier(root / GIVEN).get_weights()
+
+    def enter(classifier: Any) -> None:
+        set_backbone_trainable(classifier, True)
+        classifier.set_weights(given)
+
+    files = PhaseFiles(
+        train=root / TRAIN,
+        validation=root / VALIDATION,
+        given=root / GIVEN,
+        model=root / MODEL,
+        curves=root / CURVES,
+        scratch=root / SCRATCH,
+    )
+    run_phase(files, enter, model, augmentation, params, seed, log)
+
+
+if __name__ == "__main__":
+    run_stage(main)
