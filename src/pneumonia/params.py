@@ -82,7 +82,7 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
     """
     try:
         value = yaml.load(text, _Loader)  # a SafeLoader: it builds plain values only
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: `!!int x`, a year 0
         reason = " ".join(str(error).split())
         raise PipelineError(
             f"{where}: expected YAML that can be read. Received: {reason}"
