@@ -323,9 +323,13 @@ def _fault(remote: Remote, path: Path) -> str | None:
     algorithm, expected = (
         ("sha256", remote.sha256) if remote.sha256 is not None else ("md5", remote.md5)
     )
-    if expected is None:
-        raise ValueError(f"{remote.file} has neither sha256 nor md5")
     n_bytes = path.stat().st_size
+    if expected is None:  # its publisher names no hash; the size is all there is to compare
+        if remote.n_bytes is None:
+            raise ValueError(f"{remote.file} has neither sha256, nor md5, nor a size")
+        if n_bytes == remote.n_bytes:
+            return None
+        return f"expected {remote.n_bytes} bytes. Received: {n_bytes} bytes"
     with path.open("rb") as file:
         is_html = _is_html(file.read(512))
         file.seek(0)
