@@ -269,14 +269,15 @@ def progress_callback(title: str, n_images: int, batch_size: int, log: logging.L
     import keras
 
     class Bar(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no types
-        def on_train_begin(self, _logs: Any = None) -> None:
+        # Keras passes `logs` by name.
+        def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002
             self.bar = tqdm(
                 total=n_images, desc=title, unit=" images", leave=False,
                 disable=not sys.stderr.isatty(),
             )  # fmt: skip
             self.started = self.said = time.monotonic()
 
-        def on_train_batch_end(self, batch: int, _logs: Any = None) -> None:
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
             done = min((batch + 1) * batch_size, n_images)
             self.bar.update(done - self.bar.n)
             now = time.monotonic()
@@ -288,7 +289,7 @@ def progress_callback(title: str, n_images: int, batch_size: int, log: logging.L
                     title, done, n_images, rate, duration((n_images - done) / rate),
                 )  # fmt: skip
 
-        def on_train_end(self, _logs: Any = None) -> None:
+        def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002
             self.bar.close()
 
     return Bar()
