@@ -2,8 +2,10 @@
 
 import io
 import os
+import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -81,3 +83,72 @@ def zipped(tmp_path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+class Server:
+    """A web server on loopback that has one file and gives scripted answers.
+
+    `answers` holds one answer a request, the last of them for all that follow: "ranged" (the file,
+    or the part that is asked for), "whole" (ignores Range), ("break", n) (announces what is asked
+    for and ends after n bytes), ("hang", n) (sends n bytes and then nothing more), a status code,
+    or bytes (a page in place of the file). `requests` holds the Range of each request, or None.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.answers: list = ["ranged"]
+        self.requests: list[str | None] = []
+        self.closing = threading.Event()
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                server.answer(self)
+
+            def log_message(self, *args) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.http.server_port}/files/archive.zip"
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        asked = request.headers["Range"]
+        self.requests.append(asked)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, int):
+            request.send_error(answer)
+            return
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
+        body = answer if isinstance(answer, bytes) else self.data
+        if answer == "whole" or isinstance(answer, bytes):
+            asked, start = None, 0
+        elif start >= len(body):
+            request.send_error(416)
+            return
+        request.send_response(206 if asked else 200)
+        request.send_header("Content-Length", str(len(body) - start))
+        if asked:
+            request.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        request.end_headers()
+        n_bytes = answer[1] if isinstance(answer, tuple) else len(body)
+        request.wfile.write(body[start : start + n_bytes])
+        request.wfile.flush()
+        if isinstance(answer, tuple) and answer[0] == "hang":
+            self.closing.wait()
+
+
+@pytest.fixture
+def server() -> Iterator[Callable[[bytes], Server]]:
+    """server(data): a `Server` that runs until the end of the test."""
+    started: list[Server] = []
+
+    def start(data: bytes) -> Server:
+        started.append(Server(data))
+        threading.Thread(target=started[-1].http.serve_forever, args=(0.01,), daemon=True).start()
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.closing.set()
+        one.http.shutdown()
+        one.http.server_close()

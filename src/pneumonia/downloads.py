@@ -374,8 +374,10 @@ def _shown(address: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """The innermost reason of an error of requests, in one line."""
-    inner = getattr(error.args[0], "reason", None) if error.args else None
-    text = " ".join(str(inner or error).split())
-    return text.rpartition("): ")[2] or type(error).__name__
+    inner = getattr(error, "reason", None) or (error.args[-1] if error.args else None)
+    if isinstance(inner, BaseException):
+        return _reason(inner)
+    text = " ".join(str(error).split())
+    return text.rpartition("): ")[2].rstrip(".") or type(error).__name__
