@@ -91,7 +91,7 @@ def history_table(curves: Mapping[str, pd.DataFrame], where: str) -> pd.DataFram
         where: the phase's folder, for the error.
 
     Raises:
-        PipelineError: some tables are missing, or they do not tell of the same epochs.
+        PipelineError: tables or columns are missing, or they tell of different epochs.
     """
     if not curves:
         return pd.DataFrame({name: [] for name in ("epoch", *HISTORY_FILES)})
@@ -100,6 +100,12 @@ def history_table(curves: Mapping[str, pd.DataFrame], where: str) -> pd.DataFram
         raise PipelineError(
             f"{where}: curves are missing: {', '.join(missing)}. Received: {', '.join(curves)}"
         )
+    for path, column in HISTORY_FILES.values():
+        if list(curves[path].columns) != ["step", column]:
+            raise PipelineError(
+                f"{where}/{path}: expected the columns step, {column}. "
+                f"Received: {', '.join(curves[path].columns)}"
+            )
     columns: dict[str, NDArray[np.float64]] = {}
     steps = curves[HISTORY_FILES["train_loss"][0]]["step"].to_numpy()
     for name, (path, column) in HISTORY_FILES.items():

@@ -188,6 +188,7 @@ def evaluation(
         "operating_threshold": round(threshold, 6),
         **{
             split: _split_metrics(
+                split,
                 predictions[predictions["split"] == split],
                 threshold,
                 params.n_bootstrap,
@@ -199,14 +200,13 @@ def evaluation(
 
 
 def _split_metrics(
-    predictions: pd.DataFrame, threshold: float, n_bootstrap: int, seed: list[int]
+    split: str, predictions: pd.DataFrame, threshold: float, n_bootstrap: int, seed: list[int]
 ) -> dict[str, Any]:
-    """Everything measured on one split, whose name stands in the rows."""
+    """Everything measured on one split."""
     y_true = predictions["label"].to_numpy()
     y_prob = predictions["probability"].to_numpy()
     patients = predictions["patient_id"].to_numpy(dtype=str)
-    _need_both_classes(y_true, "roc_auc", next(iter(predictions["split"]), "test"))
-    split = predictions["split"].iloc[0]
+    _need_both_classes(y_true, "roc_auc", split)
     thresholds = {"at_operating_threshold": threshold, "at_half": HALF}
 
     resampled: dict[str, list[NDArray[np.float64]]] = {}
