@@ -193,19 +193,33 @@ def test_a_server_that_ignores_ranges_sends_the_file_from_the_start(place, serve
 
 def test_another_part_than_was_asked_for_is_not_pasted_in(place, server, monkeypatch):
     here = server(DATA)
-    place.parent.mkdir()
-    partial_of(place).write_bytes(DATA[:70_000])
-    whole = here.answer
+    here.answers = [("break", 100_000), "ranged"]
+    right = here.answer
 
     def answer_beside_the_question(request):
         if request.headers["Range"]:
             request.headers.replace_header("Range", "bytes=1000-")
-        whole(request)
+        right(request)
 
     monkeypatch.setattr(here, "answer", answer_beside_the_question)
     obtain(remote(here.address), place, WAYS_OUT, QUICK)
     assert place.read_bytes() == DATA
-    assert here.requests == ["bytes=1000-", None]
+    assert here.requests == [None, "bytes=1000-", None]
+
+
+def test_no_compressed_answer_is_asked_for(place, server, monkeypatch):
+    # Its ranges would be ranges of other bytes.
+    here = server(DATA)
+    accepted = []
+    right = here.answer
+
+    def noted(request):
+        accepted.append(request.headers.get_all("Accept-Encoding"))
+        right(request)
+
+    monkeypatch.setattr(here, "answer", noted)
+    obtain(remote(here.address), place, WAYS_OUT)
+    assert accepted == [["identity"]]
 
 
 @pytest.mark.parametrize("n_kept", [70_000, len(DATA), len(DATA) + 1])
