@@ -52,7 +52,7 @@ LEAST_IMAGES = 2  # of a kind in a folder, however small the share
 PAPER_VALIDATION_SHARE = 0.1
 
 # What a generator is for; it stands behind the seed, so that streams never meet.
-_TABLE, _BODY, _DISEASE, _FILM = range(4)
+_TABLE, _BODY, _DISEASE, _EXTENT, _FILM, _FILE = range(6)
 
 _CHUNK = 48  # films a task; large enough that passing tasks between processes costs nothing
 _WORTH_A_POOL = 4 * _CHUNK  # fewer films are drawn before the processes have started
@@ -65,7 +65,7 @@ class PhantomParams:
     image_size: int  # pixels a side, from 32 to 1024
     share: float  # of the study's 5,856 images, in (0, 1]
 
-    def __post_init__(self) -> None:  # noqa: D105  # the rules stand in it
+    def __post_init__(self) -> None:
         check(32 <= self.image_size <= 1024, "image_size", "be from 32 to 1024", self.image_size)
         check(0 < self.share <= 1, "share", "be above 0 and at most 1", self.share)
 
@@ -153,11 +153,9 @@ def _patient_sizes(kind: str, n_images: int, rng: np.random.Generator) -> list[i
     """Numbers of images of as many patients as have `n_images` together."""
     sizes = list(IMAGES_A_PATIENT[kind])
     drawn = rng.choice(sizes, size=n_images, p=list(IMAGES_A_PATIENT[kind].values()))
-    before = np.concatenate([[0], np.cumsum(drawn)[:-1]]) if n_images else np.zeros(0, int)
     # The last patient has what is left.
-    return [
-        min(int(n), n_images - int(b)) for n, b in zip(drawn, before, strict=True) if b < n_images
-    ]
+    held = np.diff(np.minimum(np.cumsum(drawn), n_images), prepend=0)
+    return [int(n) for n in held if n]
 
 
 def _names_in_order(class_name: str, n: int, first_number: dict[str, int]) -> list[str]:
@@ -212,7 +210,7 @@ def _draw_chunk(films: list[Film], image_size: int, seed: int) -> list[tuple[str
 
 def film_bytes(film: Film, image_size: int, seed: int) -> bytes:
     """One phantom as a greyscale JPEG."""
-    rng = np.random.default_rng([seed, _FILM, film.patient, film.image, 1])
+    rng = np.random.default_rng([seed, _FILE, film.patient, film.image])
     pixels = draw_phantom(film.kind, image_size, seed, film.patient, film.image).pixels
     file = io.BytesIO()
     # The quality varies, lest the size of a file tell its kind.
@@ -324,7 +322,7 @@ def draw_phantom(kind: str, image_size: int, seed: int, patient: int, image: int
         filled, texture = draw_disease(
             chest,
             np.random.default_rng([seed, _DISEASE, patient]),
-            np.random.default_rng([seed, _DISEASE, patient, image]),
+            np.random.default_rng([seed, _EXTENT, patient, image]),
         )
     density = chest.without_air - body.air * chest.aeration * (1 - filled)
     density += chest.lungs * (vessels * (1 - filled) + texture) + chest.bones
@@ -333,8 +331,8 @@ def draw_phantom(kind: str, image_size: int, seed: int, patient: int, image: int
 
 def _ramp(distance: Field, edge: float) -> Field:
     """1 well inside (distance above edge / 2), 0 well outside, linear between."""
-    ramp: Field = np.clip(distance / edge + 0.5, 0, 1)
-    return ramp
+    ramp: Field = distance / edge + 0.5
+    return np.clip(ramp, 0, 1, out=ramp)
 
 
 def _bell(distance: Field, width: float) -> Field:
@@ -462,7 +460,7 @@ class _Chest:
 
 
 def _tree(rng: np.random.Generator, n_branches: int, length: float) -> NDArray[np.float64]:
-    """Lines that branch from both hila outwards: (n_lines, 5 points, 3) of x, y and width."""
+    """Lines that branch from both hila outwards: (n_lines, 4 points, 3) of x, y and width."""
     side = np.repeat([-1.0, 1.0], n_branches)
     roots = np.stack([0.17 * side, -0.10 + 0.03 * side], axis=1)
     roots += rng.normal(0, 0.025, roots.shape)
@@ -484,12 +482,12 @@ def _wandering(
     width: float,
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """Tapering lines from (n, 2) `starts`: (n, 5 points, 3) of x, y and width."""
-    turning = angles[:, None] + np.cumsum(rng.normal(0, 0.16, (len(starts), 4)), axis=1)
+    """Tapering lines from (n, 2) `starts`: (n, 4 points, 3) of x, y and width."""
+    turning = angles[:, None] + np.cumsum(rng.normal(0, 0.18, (len(starts), 3)), axis=1)
     steps = np.stack([side[:, None] * np.cos(turning), np.sin(turning)], axis=2)
-    steps *= lengths[:, None, None] / 4
+    steps *= lengths[:, None, None] / 3
     points = np.cumsum(np.concatenate([starts[:, None], steps], axis=1), axis=1)
-    widths = np.broadcast_to(np.linspace(width, 0.35 * width, 5)[:, None], (len(starts), 5, 1))
+    widths = np.broadcast_to(np.linspace(width, 0.35 * width, 4)[:, None], (len(starts), 4, 1))
     return np.concatenate([points, widths], axis=2)
 
 
@@ -543,10 +541,10 @@ def _consolidation(
         y = body.apex + (body.base - body.apex) * (0.24 + 0.25 * lobe + rng.uniform(-0.05, 0.05))
         x = side * body.width * rng.uniform(0.45, 0.70)
         size = extent.uniform(0.85, 1.15)
-        across, down = size * rng.uniform(0.22, 0.36), size * rng.uniform(0.17, 0.27)
-        opacity = rng.uniform(0.50, 0.90)
+        across, down = size * rng.uniform(0.26, 0.42), size * rng.uniform(0.22, 0.34)
+        opacity = rng.uniform(0.65, 1.0)
         distance = np.sqrt(np.square((chest.x - x) / across) + np.square((chest.y - y) / down))
-        filled = np.maximum(filled, opacity * _ramp(0.85 - distance + lumps, 0.8))
+        filled = np.maximum(filled, opacity * _ramp(0.95 - distance + lumps, 0.6))
     filled *= _ramp(side * chest.x, 0.05)  # never in the other lung
     return filled, np.zeros_like(filled)
 
@@ -562,13 +560,13 @@ def _interstitial(
         extent: the film's; gives the net, and how far it has come on that day.
     """
     size = chest.pose.size
-    strength = rng.uniform(0.7, 1.2) * extent.uniform(0.85, 1.15)
+    strength = rng.uniform(0.75, 1.25) * extent.uniform(0.85, 1.15)
     streaks = _lines(_tree(rng, n_branches=15, length=0.42), chest.pose)
     near = np.exp(-np.hypot((np.abs(chest.x) - 0.22) / 0.5, (chest.y + 0.05) / 0.6))
     net = np.clip(0.8 - np.abs(_clouds(size, 0.028, extent)), 0, 1)
     mottle = np.clip(_clouds(size, 0.05, extent), 0, 2)
-    patches = np.clip(0.75 + 0.45 * _clouds(size, 0.20, extent), 0, 1.6)
-    texture = 0.08 * streaks + (0.07 * net + 0.045 * mottle) * patches * (0.4 + near)
+    patches = np.clip(0.9 + 0.4 * _clouds(size, 0.20, extent), 0.2, 1.6)
+    texture = 0.11 * streaks + (0.10 * net + 0.06 * mottle) * patches * (0.4 + near)
     haze = np.clip(0.30 * strength * near * patches, 0, 0.5)
     return haze, strength * texture
 
