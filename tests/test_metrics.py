@@ -161,6 +161,7 @@ def test_an_image_on_the_threshold_is_pneumonia():
     test = predictions("test", Y_TRUE, np.where(Y_TRUE == 1, 0.5, 0.499999))
     at_half = evaluation(both(test), PARAMS, 1, "own")["test"]["at_half"]
     assert (at_half["tn"], at_half["tp"]) == (4, 4)
+    assert (at_half["f1_low"], at_half["f1"], at_half["f1_high"]) == (1, 1, 1)
 
 
 @given(
