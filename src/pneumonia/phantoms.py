@@ -534,7 +534,7 @@ def _consolidation(
     """
     body = chest.body
     side = float(rng.choice([-1.0, 1.0]))
-    lobes = rng.permutation(3)[: 1 + int(rng.random() < 0.3)]  # upper, middle, lower
+    lobes = rng.permutation(3)[: 1 + int(rng.random() < 0.4)]  # upper, middle, lower
     lumps = 0.16 * _clouds(chest.pose.size, 0.10, extent)
     filled = np.zeros_like(chest.x)
     for lobe in lobes:
@@ -542,7 +542,7 @@ def _consolidation(
         x = side * body.width * rng.uniform(0.45, 0.70)
         size = extent.uniform(0.85, 1.15)
         across, down = size * rng.uniform(0.26, 0.42), size * rng.uniform(0.22, 0.34)
-        opacity = rng.uniform(0.65, 1.0)
+        opacity = rng.uniform(0.75, 1.0)
         distance = np.sqrt(np.square((chest.x - x) / across) + np.square((chest.y - y) / down))
         filled = np.maximum(filled, opacity * _ramp(0.95 - distance + lumps, 0.6))
     filled *= _ramp(side * chest.x, 0.05)  # never in the other lung
