@@ -40,10 +40,6 @@ class ModelParams:
 def build_classifier(params: ModelParams, image_size: int, precision: str = "float32") -> Any:
     """An untrained classifier, its random weights drawn from Keras' global seed.
 
-    With pretrained weights the backbone is called with `training=False`, also while fine-tuning:
-    its BatchNorm keeps the statistics of ImageNet, or the first updates destroy what it learned
-    (https://keras.io/guides/transfer_learning). From random weights BatchNorm trains.
-
     Args:
         params: backbone, head and what is done to pixels.
         image_size: pixels a side.
@@ -73,7 +69,7 @@ def build_classifier(params: ModelParams, image_size: int, precision: str = "flo
             backbone = keras.applications.MobileNetV2(
                 include_top=False, weights=None, input_shape=shape
             )
-        x = backbone(x, training=False) if params.pretrained else backbone(x)
+        x = backbone(x)
         x = keras.layers.GlobalAveragePooling2D(name="pooled")(x)
         x = keras.layers.Dropout(params.dropout, name="dropout")(x)
         # float32 whatever the precision: a probability needs the digits.
@@ -104,9 +100,28 @@ def backbone_of(classifier: Any) -> Any:
     return backbone
 
 
-def set_backbone_trainable(classifier: Any, trainable: bool) -> None:
-    """Freeze or unfreeze all layers of the backbone."""
-    backbone_of(classifier).trainable = trainable
+def freeze_backbone(classifier: Any) -> None:
+    """Leave only the head to be trained; BatchNorm uses its stored statistics."""
+    backbone_of(classifier).trainable = False
+
+
+def unfreeze_backbone(classifier: Any, params: ModelParams) -> None:
+    """Let all layers train, save BatchNorm if the weights are pretrained.
+
+    From random weights BatchNorm trains. With pretrained weights it keeps the statistics of
+    ImageNet, or the first updates destroy what the backbone learned
+    (https://keras.io/guides/transfer_learning). The guide calls the backbone with
+    `training=False`; in Keras 3 a functional model overrides that with its own `training=True`
+    while it is fitted, so it is the layers that are frozen here, scale and offset with them.
+    """
+    import keras
+
+    backbone = backbone_of(classifier)
+    backbone.trainable = True
+    if params.pretrained:
+        for layer in backbone.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.trainable = False
 
 
 @contextmanager

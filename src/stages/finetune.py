@@ -11,7 +11,7 @@ from typing import Any
 
 from pneumonia.augmentation import AugmentationParams
 from pneumonia.errors import run_stage
-from pneumonia.model import ModelParams, set_backbone_trainable
+from pneumonia.model import ModelParams, unfreeze_backbone
 from pneumonia.model_files import load_classifier
 from pneumonia.params import load_section
 from pneumonia.phase import PhaseFiles, run_phase
@@ -35,7 +35,7 @@ def main(root: Path = Path()) -> None:
     given = load_classifier(root / GIVEN).get_weights()
 
     def enter(classifier: Any) -> None:
-        set_backbone_trainable(classifier, True)
+        unfreeze_backbone(classifier, model)
         classifier.set_weights(given)
 
     files = PhaseFiles(

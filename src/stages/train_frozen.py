@@ -11,7 +11,7 @@ from typing import Any
 
 from pneumonia.augmentation import AugmentationParams
 from pneumonia.errors import run_stage
-from pneumonia.model import ModelParams, load_pretrained, set_backbone_trainable
+from pneumonia.model import ModelParams, freeze_backbone, load_pretrained
 from pneumonia.params import load_section
 from pneumonia.phase import PhaseFiles, run_phase
 from pneumonia.training import PhaseParams
@@ -37,7 +37,7 @@ def main(root: Path = Path()) -> None:
     def enter(classifier: Any) -> None:
         if weights is not None:
             load_pretrained(classifier, weights)
-        set_backbone_trainable(classifier, False)
+        freeze_backbone(classifier)
 
     files = PhaseFiles(
         train=root / TRAIN,
