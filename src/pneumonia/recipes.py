@@ -107,7 +107,7 @@ def section_types() -> dict[str, type]:
     from pneumonia.metrics import EvaluateParams
     from pneumonia.model import ModelParams
     from pneumonia.phantoms import PhantomParams
-    from pneumonia.sources import FetchParams
+    from pneumonia.records import FetchParams
     from pneumonia.splits import SplitParams
     from pneumonia.training import PhaseParams
 
@@ -220,14 +220,25 @@ def _dvc(root: Path, *arguments: str) -> None:
     """Run DVC, its words and its stages' going straight to the terminal."""
     # The stages say `python`: it is to be this one, also where the environment is not activated.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], cwd=root, env={**os.environ, "PATH": path}
-    )
+    environment = {**_identity(root), **os.environ, "PATH": path}
+    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=root, env=environment)
     if done.returncode:
         raise PipelineError(
             f"`dvc {' '.join(arguments[:2])}` ended with status {done.returncode}: the reason "
             "stands above. The same command goes on from here"
         )
+
+
+def _identity(root: Path) -> dict[str, str]:
+    """A Git author for this one command, where none is configured: experiments are commits."""
+    configured = subprocess.run(["git", "config", "user.email"], cwd=root, capture_output=True)
+    if configured.returncode == 0:
+        return {}
+    name, email = "pneumonia", "pneumonia@localhost"
+    return {
+        "GIT_AUTHOR_NAME": name, "GIT_AUTHOR_EMAIL": email,
+        "GIT_COMMITTER_NAME": name, "GIT_COMMITTER_EMAIL": email,
+    }  # fmt: skip
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -1,0 +1,118 @@
+"""The command line: what it prints, what it refuses, and how fast it answers."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pneumonia import cli, metrics, recipes
+
+ROOT = Path(__file__).parent.parent
+
+
+def pneumonia(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "pneumonia.cli", *arguments],
+        cwd=folder, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT / "src")},
+    )  # fmt: skip
+
+
+def test_help_lists_the_commands_and_says_what_this_is_not_for():
+    done = pneumonia("--help")
+    assert done.returncode == 0
+    assert "repro" in done.stdout
+    assert "demo" in done.stdout
+    assert "not for diagnosis" in done.stdout
+
+
+def test_help_does_not_wait_for_pandas_dvc_or_keras():
+    code = (
+        "import sys, pneumonia.cli; print({'pandas', 'numpy', 'dvc', 'keras'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT,
+        env={"PYTHONPATH": "src"},
+    )  # fmt: skip
+    assert done.stdout == "set()\n"
+
+
+def test_without_a_command_it_says_which_there_are():
+    done = pneumonia()
+    assert done.returncode == 2
+    assert "COMMAND" in done.stderr
+
+
+def test_a_wrong_recipe_is_one_line_and_status_1_before_anything_runs():
+    started = time.monotonic()
+    done = pneumonia("repro", "papre")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [
+        "error: recipes/: there is no recipe 'papre'. "
+        "Accepted: demo, imagenet, mobilenet, paper"
+    ]  # fmt: skip
+    assert time.monotonic() - started < 30
+
+
+@pytest.mark.parametrize("command", [["demo"], ["repro", "paper"]])
+def test_outside_a_checkout_it_is_one_line_and_status_1(tmp_path, command):
+    done = pneumonia(*command, folder=tmp_path)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "a clone of the repository" in done.stderr
+
+
+@pytest.fixture
+def asked(monkeypatch, tmp_path):
+    """What the command line asks of `recipes`, in order; nothing runs, the checkout is empty."""
+    calls = []
+
+    def record(name, answer):
+        def called(*arguments):
+            calls.append((name, *arguments[1:]))
+            return answer
+
+        monkeypatch.setattr(recipes, name, called)
+
+    monkeypatch.setattr(recipes, "checkout", lambda: tmp_path)
+    record("load_recipe", {"seed": 7})
+    record("refuse_foreign_changes", None)
+    record("run_experiment", "refs/exps/aa/bb/demo")
+    record("copy_committed", None)
+    return calls
+
+
+def run(monkeypatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["pneumonia", *arguments])
+    cli.main()
+
+
+def test_repro_checks_recipe_and_tree_then_runs_and_says_how_to_go_on(asked, monkeypatch, capsys):
+    run(monkeypatch, "repro", "paper")
+    assert asked == [
+        ("load_recipe", "paper"),
+        ("refuse_foreign_changes", "paper", {"seed": 7}),
+        ("run_experiment", "paper", {"seed": 7}),
+    ]
+    said = capsys.readouterr().out
+    for way_on in ("dvc exp show", "git commit", "git restore", "dvc exp apply paper"):
+        assert way_on in said
+
+
+def test_the_demo_runs_in_a_copy_and_ends_with_the_table_and_the_folder(
+    asked, monkeypatch, capsys, tmp_path
+):
+    (tmp_path / "demo/metrics").mkdir(parents=True)
+    (tmp_path / "demo/metrics/evaluate.json").write_text('{"source": "phantoms"}')
+    monkeypatch.setattr(metrics, "metrics_table", lambda found: f"the table of {found['source']}")
+    run(monkeypatch, "demo")
+    assert asked == [
+        ("load_recipe", "demo"),
+        ("run_experiment", "demo", {"seed": 7}, "--temp"),
+        ("copy_committed", "refs/exps/aa/bb/demo", ("metrics", "plots"), Path("demo")),
+    ]
+    said = capsys.readouterr().out
+    assert "the table of phantoms" in said
+    assert f"{tmp_path}/demo" in said

@@ -1,0 +1,153 @@
+"""The Makefile: what each target would run, and how it keeps its environment whole.
+
+Nothing is installed here: `make` runs in a small copy, with scripts in place of Python.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TARGETS = ["help", "demo", "repro", "test", "check", "lock"]
+
+# Stands for Python: notes its arguments, makes an environment that holds itself, answers the rest.
+PYTHON = """\
+#!/bin/sh
+echo "$@" >> "$NOTES"
+case "$*" in
+    *"venv --clear .venv") rm -rf .venv; mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
+    "-m pip install --require-hashes"*) [ -z "$BREAK" ] || { echo "ERROR: no room"; exit 1; } ;;
+    *version_info*) exit "${OLD:-0}" ;;
+    --version) echo "Python 3.9.9" ;;
+    *abspath*) exec python3 "$@" ;;
+esac
+"""
+
+
+@pytest.fixture
+def copy(tmp_path):
+    for name in ("Makefile", "pyproject.toml", "requirements.lock", "requirements-gpu.lock"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "stand-in").write_text(PYTHON)
+    (tmp_path / "stand-in").chmod(0o755)
+    return tmp_path
+
+
+def make(copy: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        ["make", f"PYTHON={copy}/stand-in", *arguments],
+        cwd=copy, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+        env={"PATH": os.environ["PATH"], "NOTES": str(copy / "notes"), **environment},
+    )  # fmt: skip
+
+
+def noted(copy: Path) -> str:
+    notes = copy / "notes"
+    text = notes.read_text() if notes.exists() else ""
+    notes.write_text("")
+    return text
+
+
+def test_help_is_the_default_lists_every_target_and_installs_nothing(copy):
+    done = make(copy)
+    assert done.stdout == make(copy, "help").stdout
+    assert re.findall(r"make ([a-z]+)", done.stdout) == TARGETS
+    assert not (copy / ".venv").exists()
+
+
+def test_set_up_is_done_once_from_the_lock_with_hashes(copy):
+    assert make(copy, "test").returncode == 0
+    notes = noted(copy)
+    assert "-m pip install --require-hashes -r requirements.lock" in notes
+    assert "-m pip install --quiet --no-build-isolation --no-deps --no-index -e ." in notes
+    assert make(copy, "test").returncode == 0
+    assert "install" not in noted(copy)
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "pyproject.toml"])
+def test_a_changed_lock_or_pyproject_brings_the_environment_up_to_date(copy, name):
+    make(copy, "test")
+    noted(copy)
+    later = time.time() + 10
+    os.utime(copy / name, (later, later))
+    make(copy, "test")
+    notes = noted(copy)
+    assert "install --require-hashes" in notes
+    assert "--clear" not in notes  # nothing is thrown away for it
+
+
+def test_an_environment_whose_installation_broke_off_is_made_anew(copy):
+    broken = make(copy, "test", BREAK="1")
+    assert broken.returncode != 0
+    assert "ERROR: no room" in broken.stderr
+    assert "pytest" not in noted(copy)
+    assert make(copy, "test").returncode == 0
+    notes = noted(copy)
+    assert "venv --clear .venv" in notes
+    assert "pytest" in notes
+
+
+def test_a_python_that_is_too_old_is_one_clear_line(copy):
+    done = make(copy, "test", OLD="1")
+    assert done.returncode != 0
+    assert not (copy / ".venv").exists()
+    assert [line for line in done.stderr.splitlines() if line.startswith("error:")] == [
+        f"error: Python 3.11, 3.12 or 3.13 is needed. `{copy}/stand-in` is: Python 3.9.9. "
+        "Name another: make PYTHON=python3.12 …"
+    ]
+
+
+def test_without_the_mirror_real_tests_are_left_out_and_that_is_said(copy):
+    make(copy, "test")
+    noted(copy)
+    done = make(copy, "test")
+    assert "PNEUMONIA_MIRROR is not set" in done.stdout
+    assert noted(copy).splitlines() == ["-m pytest -m not real"]
+
+
+def test_with_the_mirror_every_test_runs(copy):
+    make(copy, "test")
+    noted(copy)
+    done = make(copy, "test", PNEUMONIA_MIRROR="/films")
+    assert "PNEUMONIA_MIRROR" not in done.stdout
+    assert "-m pytest" in noted(copy).splitlines()
+
+
+@pytest.mark.parametrize("given", ["environment", "command line"])
+def test_the_mirror_is_absolute_before_dvc_sees_it(copy, given):
+    make(copy, "test")
+    dvc = copy / ".venv/bin/dvc"
+    dvc.write_text('#!/bin/sh\necho "dvc $* sees $PNEUMONIA_MIRROR"\n')
+    dvc.chmod(0o755)
+    mirror = "films here:../weights:/else where"
+    if given == "environment":
+        done = make(copy, "repro", PNEUMONIA_MIRROR=mirror)
+    else:
+        done = make(copy, "repro", f"PNEUMONIA_MIRROR={mirror}")
+    assert done.stdout == f"dvc repro sees {copy}/films here:{copy.parent}/weights:/else where\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "runs"),
+    [
+        (["repro"], "dvc repro"),
+        (["repro", "RECIPE=paper"], "pneumonia repro 'paper'"),
+        (["demo"], "pneumonia demo"),
+        (["check"], "ruff format --check ."),
+        (["check"], "mypy"),
+    ],
+)
+def test_targets_run_what_a_person_would_type(copy, typed, runs):
+    make(copy, "test")
+    done = make(copy, "--dry-run", *typed)
+    assert runs in done.stdout
+
+
+def test_a_gpu_machine_installs_from_its_own_lock(copy):
+    make(copy, "test", "LOCK=requirements-gpu.lock")
+    assert "--require-hashes -r requirements-gpu.lock" in noted(copy)
