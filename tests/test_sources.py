@@ -11,14 +11,8 @@ from pneumonia.archive import list_radiographs
 from pneumonia.errors import PipelineError
 from pneumonia.params import as_section
 from pneumonia.phantoms import PhantomParams, phantom_entries
-from pneumonia.sources import (
-    SOURCES,
-    FetchParams,
-    as_text,
-    counts_of,
-    is_public,
-    receive,
-)
+from pneumonia.records import SOURCES, FetchParams, is_public
+from pneumonia.sources import as_text, counts_of, receive
 
 PHANTOMS = PhantomParams(image_size=32, share=0.002)
 # SMALL in conftest.py: two normal, one bacterial and one viral film in each folder.
@@ -164,7 +158,7 @@ def test_counts_are_by_folder_and_kind_zeros_included(small_archive):
 @pytest.mark.parametrize("name", ["chestxray2017", "chestxray2017-224"])
 def test_a_mirrored_archive_is_received(name, mirror, small_archive, small_records, place, work):
     given = small_archive if name == "chestxray2017" else small_records
-    shutil.copy(given, mirror / sources.SOURCES[name].remote.file)
+    shutil.copy(given, mirror / SOURCES[name].remote.file)
     receive(known(name), PHANTOMS, 1, place, work)
     assert place.read_bytes() == given.read_bytes()
     assert list(work.iterdir()) == []

@@ -27,7 +27,7 @@ from pneumonia.model_files import load_classifier, predict_probabilities
 from pneumonia.params import load_section
 from pneumonia.predictions import as_printed, split_predictions
 from pneumonia.privacy import key_from_environment
-from pneumonia.sources import is_public
+from pneumonia.records import is_public
 
 MODEL = Path("models/finetune.keras")
 VALIDATION = Path("data/processed/validation")

@@ -13,7 +13,8 @@ from pneumonia.archive import list_radiographs
 from pneumonia.errors import run_stage
 from pneumonia.params import load_section
 from pneumonia.phantoms import PhantomParams
-from pneumonia.sources import FetchParams, as_text, counts_of, receive
+from pneumonia.records import FetchParams
+from pneumonia.sources import as_text, counts_of, receive
 
 PARAMS = Path("params.yaml")
 ARCHIVE = Path("data/raw/radiographs.zip")
