@@ -1,0 +1,165 @@
+"""The recorded state in words: its figures in README.md and MODEL_CARD.md, beside the paper's.
+
+`python -m pneumonia.recorded` writes them from metrics/evaluate.json and params.yaml; a test fails
+where a document says something else.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pneumonia.artifacts import read_json, write_text
+from pneumonia.errors import PipelineError, run_stage
+from pneumonia.intervals import wilson_interval
+from pneumonia.metrics import Counts, rates, source_in_words
+from pneumonia.params import load_yaml
+
+METRICS = Path("metrics/evaluate.json")
+PARAMS = Path("params.yaml")
+BEGIN, END = "<!-- recorded:begin -->", "<!-- recorded:end -->"
+
+# What the paper prints of its fine-tuned EfficientNetV2S on the official 624 test images. Its area
+# has no interval: that would need a probability for each image.
+PAPER = Counts(tn=184, fp=50, fn=39, tp=351)
+PAPER_ROC_AUC = "0.905"
+
+# Each document, and the pictures of plots/evaluate under its table.
+DOCUMENTS: Mapping[Path, Mapping[str, str]] = {
+    Path("README.md"): {
+        "confusion": "Confusion matrices of test at the operating threshold and at 0.5",
+        "roc": "ROC curves of validation and test",
+        "samples": "Test films of each outcome with probability, verdict and truth",
+        "accuracy_loss": "Accuracy and loss by epoch, training and validation, both phases",
+    },
+    Path("MODEL_CARD.md"): {},
+}
+
+
+def figures_block(
+    evaluate: Mapping[str, Any], params: Mapping[str, Any], pictures: Mapping[str, str]
+) -> str:
+    """What stands between the markers: how the state came about, the table, the pictures.
+
+    Args:
+        evaluate: content of metrics/evaluate.json.
+        params: content of params.yaml, which the figures belong to.
+        pictures: from names in plots/evaluate, without suffix, to what they show.
+    """
+    test, validation = evaluate["test"], evaluate["validation"]
+    columns = {
+        "test, operating threshold": _measured(test, "at_operating_threshold"),
+        "test, 0.5": _measured(test, "at_half"),
+        "the paper": _paper(),
+        "validation, operating threshold": _measured(validation, "at_operating_threshold"),
+    }
+    model = params["model"]
+    lines = [
+        f"Data: {source_in_words(evaluate['source'])}. Network `{model['backbone']}`, weights "
+        f"`{model['weights']}`, {params['preprocess']['image_size']} pixels, validation by "
+        f"strategy `{params['split']['strategy']}`, seed {evaluate['seed']}.",
+        f"Test: {_size(test)}. Validation: {_size(validation)}. Operating threshold "
+        f"{evaluate['operating_threshold']:.6f}, chosen on validation for a recall of "
+        f"{evaluate['target_recall']:g}.",
+        "",
+        f"| | {' | '.join(columns)} |",
+        f"|---|{'---|' * len(columns)}",
+        *(
+            f"| {row} | {' | '.join(column[row] for column in columns.values())} |"
+            for row in columns["the paper"]
+        ),
+        "",
+        "In brackets 95 % intervals: Wilson's on images for rates, a bootstrap over patients for "
+        "the area. The paper's",
+        f"are reckoned from its counts on the official {sum(vars(PAPER).values())} test images.",
+    ]
+    for name, shown in pictures.items():
+        lines += ["", f"![{shown}](plots/evaluate/{name}.png)"]
+    return "\n".join(lines)
+
+
+def _measured(split: Mapping[str, Any], at: str) -> dict[str, str]:
+    """One column of the table, row by row, from one split of metrics/evaluate.json."""
+
+    def shown(measured: Mapping[str, float], name: str) -> str:
+        return _shown(measured[name], measured[f"{name}_low"], measured[f"{name}_high"])
+
+    c = Counts(**{name: split[at][name] for name in ("tn", "fp", "fn", "tp")})
+    return _rows({name: shown(split[at], name) for name in rates(c)}, shown(split, "roc_auc"), c)
+
+
+def _paper() -> dict[str, str]:
+    """The paper's column."""
+    shown = {
+        name: _shown(n_hits / n_total, *wilson_interval(n_hits, n_total))
+        for name, (n_hits, n_total) in rates(PAPER).items()
+    }
+    return _rows(shown, PAPER_ROC_AUC, PAPER)
+
+
+def _rows(shown: Mapping[str, str], roc_auc: str, c: Counts) -> dict[str, str]:
+    return {
+        "recall (sensitivity)": shown["recall"],
+        "specificity": shown["specificity"],
+        "precision": shown["precision"],
+        "accuracy": shown["accuracy"],
+        "ROC-AUC": roc_auc,
+        "pneumonia missed": f"{c.fn} of {c.fn + c.tp}",
+        "false alarms": f"{c.fp} of {c.fp + c.tn}",
+    }
+
+
+def _shown(value: float, low: float, high: float) -> str:
+    return f"{value:.3f} ({low:.3f}–{high:.3f})"
+
+
+def _size(split: Mapping[str, Any]) -> str:
+    return f"{split['n_images']} images of {split['n_patients']} patients"
+
+
+def block_of(text: str, name: str) -> str:
+    """What stands between the two markers of a document.
+
+    Raises:
+        PipelineError: the document `name` does not have each marker once, in their order.
+    """
+    return _parted(text, name)[1]
+
+
+def with_block(text: str, block: str, name: str) -> str:
+    """The document with `block` between its markers.
+
+    Raises:
+        PipelineError: the document `name` does not have each marker once, in their order.
+    """
+    before, _, after = _parted(text, name)
+    return f"{before}{BEGIN}\n{block}\n{END}{after}"
+
+
+def _parted(text: str, name: str) -> tuple[str, str, str]:
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(END) < text.index(BEGIN):
+        raise PipelineError(
+            f"{name}: expected {BEGIN} and after it {END}, once each. "
+            f"Received: {text.count(BEGIN)} and {text.count(END)}"
+        )
+    before, rest = text.split(BEGIN)
+    block, after = rest.split(END)
+    return before, block.strip(), after
+
+
+def main(root: Path = Path()) -> None:
+    """Rewrite the figures in the documents of the repository at `root`."""
+    evaluate, params = read_json(root / METRICS), load_yaml(root / PARAMS)
+    written = {
+        document: with_block(
+            (root / document).read_text(encoding="utf-8"),
+            figures_block(evaluate, params, pictures),
+            str(document),
+        )
+        for document, pictures in DOCUMENTS.items()
+    }
+    for document, text in written.items():
+        write_text(root / document, text)
+
+
+if __name__ == "__main__":
+    run_stage(main)
