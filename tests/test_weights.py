@@ -8,10 +8,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pneumonia import weights
-from pneumonia.downloads import Remote
 from pneumonia.errors import PipelineError
 from pneumonia.model import ModelParams, backbone_of, build_classifier, load_pretrained
 from pneumonia.weights import WEIGHTS, obtain_weights
@@ -42,31 +42,66 @@ def test_every_backbone_has_an_imagenet_record_that_can_be_recognised():
             assert record.citation
 
 
-def test_weights_of_our_own_in_the_same_format_go_the_whole_way(tmp_path, keras_home, monkeypatch):
-    """Mirror, check, Keras' folder, backbone: as with Keras' own file, on one of our own."""
+IMAGENET = ModelParams("efficientnet_v2_s", "imagenet", dropout=0.0, pixel_divisor=1.0)
+FILE = WEIGHTS["efficientnet_v2_s"]["imagenet"].remote.file
+
+
+def write_published_format(path, classifier):
+    """The weights of a backbone in the format of Keras' published files (HDF5 of Keras 2).
+
+    Keras has two loaders and chooses by name: `.weights.h5` is its own new format, any other
+    `.h5` this one.
+    """
+    import h5py
+    from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
+
+    with h5py.File(path, "w") as file:
+        save_weights_to_hdf5_group(file, backbone_of(classifier))
+
+
+def seeded_classifier(seed, params=IMAGENET):
     import keras
 
-    params = ModelParams("efficientnet_v2_s", "imagenet", dropout=0.0, pixel_divisor=1.0)
-    keras.utils.set_random_seed(1)
-    giver = build_classifier(params, 32)
+    keras.utils.set_random_seed(seed)
+    return build_classifier(params, 32)
+
+
+def test_weights_of_our_own_in_the_same_format_go_the_whole_way(tmp_path, keras_home, monkeypatch):
+    """Mirror, check, Keras' folder, backbone: all but the hash is as with the published file."""
+    giver = seeded_classifier(1)
     mirror = tmp_path / "mirror"
     mirror.mkdir()
-    backbone_of(giver).save_weights(mirror / "own.weights.h5")
-    data = (mirror / "own.weights.h5").read_bytes()
-    own = Remote("own.weights.h5", None, hashlib.sha256(data).hexdigest(), None, len(data))
-    record = dataclasses.replace(WEIGHTS["efficientnet_v2_s"]["imagenet"], remote=own)
-    monkeypatch.setitem(weights.WEIGHTS["efficientnet_v2_s"], "imagenet", record)
+    write_published_format(mirror / FILE, giver)
+    record = WEIGHTS["efficientnet_v2_s"]["imagenet"]
+    md5 = hashlib.md5((mirror / FILE).read_bytes()).hexdigest()
+    monkeypatch.setitem(
+        weights.WEIGHTS["efficientnet_v2_s"],
+        "imagenet",
+        dataclasses.replace(record, remote=dataclasses.replace(record.remote, md5=md5)),
+    )
     monkeypatch.setenv("PNEUMONIA_MIRROR", str(mirror))
 
     path = obtain_weights("efficientnet_v2_s", "imagenet")
-    assert path == keras_home / "models" / "own.weights.h5"
-    keras.utils.set_random_seed(2)
-    taker = build_classifier(params, 32)
+    assert path == keras_home / "models" / FILE
+    taker = seeded_classifier(2)
     load_pretrained(taker, path)
     for given, taken in zip(
         backbone_of(giver).get_weights(), backbone_of(taker).get_weights(), strict=True
     ):
         assert (given == taken).all()
+
+
+def test_published_weights_of_another_backbone_or_cut_short_are_one_line(tmp_path):
+    mobilenet = ModelParams("mobilenet_v2", "imagenet", dropout=0.0, pixel_divisor=1.0)
+    write_published_format(tmp_path / FILE, seeded_classifier(1))
+    cut = tmp_path / "cut.h5"
+    cut.write_bytes((tmp_path / FILE).read_bytes()[:5000])
+    taker = seeded_classifier(2, mobilenet)
+    for path in (tmp_path / FILE, cut):
+        with pytest.raises(PipelineError) as error:
+            load_pretrained(taker, path)
+        assert str(error.value).startswith(f"{path}: expected weights of the backbone")
+        assert "\n" not in str(error.value)
 
 
 def test_a_wrong_file_in_the_mirror_is_refused(tmp_path, keras_home, monkeypatch):
@@ -124,18 +159,18 @@ def test_without_mirror_or_network_the_stage_stops_first_with_one_line(tmp_path)
 
 @pytest.mark.real
 def test_the_folded_mobilenet_of_the_mirror_fills_every_layer(keras_home):
-    import numpy as np
-
     params = ModelParams("mobilenet_v2", "mobilenet_v2_imagenet_folded", 0.0, 1.0)
     path = obtain_weights("mobilenet_v2", "mobilenet_v2_imagenet_folded")
     classifier = build_classifier(params, 224)
-    before = backbone_of(classifier).get_weights()
+    before = [np.asarray(w) for w in backbone_of(classifier).weights]
     load_pretrained(classifier, path)
-    kernels = [
-        (old, new)
-        for old, new in zip(before, backbone_of(classifier).get_weights(), strict=True)
-        if old.ndim == 4
-    ]
-    assert len(kernels) == 52
-    assert all((old != new).any() for old, new in kernels)
-    assert all(np.isfinite(new).all() for _, new in kernels)
+    named = {"kernel": [], "gamma": [], "beta": [], "moving_mean": [], "moving_variance": []}
+    for old, weight in zip(before, backbone_of(classifier).weights, strict=True):
+        named[weight.name].append((old, np.asarray(weight)))
+    # 52 convolutions, each with its BatchNorm folded in: scale 1, mean 0, variance 1 - epsilon,
+    # and the folded bias as offset.
+    assert {name: len(pairs) for name, pairs in named.items()} == dict.fromkeys(named, 52)
+    assert all((old != new).any() for old, new in named["kernel"] + named["beta"])
+    assert all((new == 1).all() for _, new in named["gamma"])
+    assert all((new == 0).all() for _, new in named["moving_mean"])
+    assert all((abs(new - 0.999) < 1e-6).all() for _, new in named["moving_variance"])
