@@ -246,6 +246,13 @@ def test_phantoms_are_drawn_into_an_archive_of_the_same_bytes_each_time(place, w
     assert list(work.iterdir()) == []
 
 
+def test_a_negative_seed_is_refused_before_anything_is_written(place, work):
+    # The films were counted, for the progress, before anything looked at the seed: a traceback.
+    with pytest.raises(PipelineError, match=r"^seed must be 0 or more\. Received: -1$"):
+        receive(known("phantoms"), PHANTOMS, -1, place, work)
+    assert not place.exists()
+
+
 def test_another_seed_draws_other_phantoms(place, work, tmp_path):
     receive(known("phantoms"), PHANTOMS, 1, place, work)
     receive(known("phantoms"), PHANTOMS, 2, tmp_path / "other.zip", work)

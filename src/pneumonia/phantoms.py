@@ -94,7 +94,6 @@ def phantom_entries(params: PhantomParams, seed: int) -> Iterator[tuple[str, byt
     Raises:
         PipelineError: `seed` is negative.
     """
-    check(seed >= 0, "seed", "be 0 or more", seed)
     films = phantom_films(params.share, seed)
     return _drawn(films, params.image_size, seed)
 
@@ -106,7 +105,11 @@ def phantom_films(share: float, seed: int) -> list[Film]:
     class's file names in sorted order, divides no patient. It cannot: the names of each class are
     dealt out in sorted order to two groups of patients, of which the first has exactly a tenth of
     the images.
+
+    Raises:
+        PipelineError: `seed` is negative.
     """
+    check(seed >= 0, "seed", "be 0 or more", seed)
     rng = np.random.default_rng([seed, _TABLE])
     films: list[Film] = []
     first_number = dict.fromkeys(("person", "IM-", "NORMAL2-IM-"), 1)
