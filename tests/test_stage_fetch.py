@@ -142,6 +142,15 @@ def test_killed_in_mid_download_it_goes_on_from_there(root, small_entries, zippe
     [
         (PARAMS.replace("seed: 7", ""), "section `seed` is missing"),
         (PARAMS.replace("seed: 7", "seed: many"), "seed must be int"),
+        (
+            PARAMS.replace("seed: 7", "seed: -1"),
+            r"params\.yaml: seed must be from 0 to 4294967295\. Received: -1$",
+        ),
+        # 2³²: it used to pass here and to end in a traceback of Keras in train_frozen.
+        (
+            PARAMS.replace("seed: 7", "seed: 4294967296"),
+            r"params\.yaml: seed must be from 0 to 4294967295\. Received: 4294967296$",
+        ),
         (PARAMS.replace("archive:", "archiv:"), "missing archive; unknown archiv"),
         (PARAMS.replace("image_size: 32", "image_size: 3"), "image_size must be from 32"),
     ],
@@ -152,6 +161,13 @@ def test_wrong_parameters_stop_before_anything_is_written(root, params, message)
     with pytest.raises(PipelineError, match=message):
         fetch.main(root)
     assert files_in(root) == ["params.yaml"]
+
+
+def test_the_largest_seed_that_keras_takes_is_accepted(root):
+    params = root / "params.yaml"
+    params.write_text(params.read_text().replace("seed: 7", "seed: 4294967295"))
+    fetch.main(root)
+    assert (root / fetch.ARCHIVE).is_file()
 
 
 @pytest.mark.real

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pneumonia.archive import list_radiographs
 from pneumonia.errors import run_stage
-from pneumonia.params import load_section
+from pneumonia.params import check, load_section
 from pneumonia.phantoms import PhantomParams
 from pneumonia.records import FetchParams
 from pneumonia.sources import as_text, counts_of, receive
@@ -29,6 +29,8 @@ def main(root: Path = Path()) -> None:
     params = load_section(root / PARAMS, "fetch", FetchParams)
     phantoms = load_section(root / PARAMS, "phantoms", PhantomParams)
     seed = load_section(root / PARAMS, "seed", int)
+    # Keras takes no other; said here, where every change of the seed passes, not after hours.
+    check(0 <= seed < 2**32, f"{root / PARAMS}: seed", f"be from 0 to {2**32 - 1}", seed)
     log.info("source: %s", params.source)
     receive(params, phantoms, seed, root / ARCHIVE, root / WORK)
     radiographs = list_radiographs(root / ARCHIVE)
