@@ -28,7 +28,7 @@ log = logging.getLogger("fetch")
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 
 WAYS_OUT = (
-    "Ways out: a folder with the file in PNEUMONIA_MIRROR, your own archive "
+    "Ways out: a folder with {files} in PNEUMONIA_MIRROR, your own archive "
     "(fetch.source: own), or `make demo`, which needs no data"
 )
 
@@ -85,7 +85,8 @@ def _received(params: FetchParams, phantoms: PhantomParams, seed: int, work: Pat
             write_archive(partial, reported(entries, n_films, "phantoms drawn", log))
         list_radiographs(path)
         return path
-    path = _working_copy(work) if params.source == "chestxray2017-224" else _official(work)
+    remote = _remote(params.source)
+    path = _working_copy(work) if params.source == "chestxray2017-224" else _obtained(remote, work)
     _check_counts(SOURCES[params.source], list_radiographs(path))
     return path
 
@@ -98,18 +99,13 @@ def _check_counts(source: Source, radiographs: list[Radiograph]) -> None:
         )
 
 
-def _official(work: Path) -> Path:
-    """The official archive, in `work`."""
-    return _obtained(_remote("chestxray2017"), work)
-
-
 def _working_copy(work: Path) -> Path:
     """The 224-pixel copy, in `work`: from a mirror, or made from the official archive."""
-    remote = _remote("chestxray2017-224")
+    remote, source = _remote("chestxray2017-224"), _remote("chestxray2017")
     path = work / remote.file
     if mirrored(remote) is not None or is_right(remote, path):
         return _obtained(remote, work)
-    official = _official(work)
+    official = _obtained(source, work, f"{remote.file}, which suffices, or {source.file}")
     with replacing(path) as partial:
         write_shrunk(official, partial)
         received = sha256_of(partial)
@@ -164,9 +160,10 @@ def _own(archive: str, sha256: str, work: Path) -> Path:
     return received
 
 
-def _obtained(remote: Remote, work: Path) -> Path:
+def _obtained(remote: Remote, work: Path, files: str | None = None) -> Path:
+    """The file of `remote`, in `work`; without it, `files` tells which would serve in a mirror."""
     path = work / remote.file
-    obtain(remote, path, WAYS_OUT)
+    obtain(remote, path, WAYS_OUT.format(files=files or remote.file))
     return path
 
 
