@@ -369,3 +369,12 @@ def test_drawing_phantoms_is_seen_to_go_on(place, work, caplog, monkeypatch):
         receive(known("phantoms"), PHANTOMS, 1, place, work)
     n_films = len(list_radiographs(place))
     assert f"1 of {n_films} phantoms drawn" in caplog.messages
+
+
+def test_reading_an_own_archive_is_seen_to_go_on(
+    small_archive, place, work, key, caplog, monkeypatch
+):
+    monkeypatch.setattr("pneumonia.progress._EVERY_S", 0.0)
+    with caplog.at_level(logging.INFO, "fetch"):
+        receive(own(small_archive), PHANTOMS, 1, place, work)
+    assert "7 of 8 films read" in caplog.messages

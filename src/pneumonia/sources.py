@@ -155,7 +155,7 @@ def _own(archive: str, sha256: str, work: Path) -> Path:
     radiographs = list_radiographs(listed)
     # A known archive is vouched for by its record; of this one only the user knows the hash.
     with open_archive(listed) as opened:
-        for radiograph in radiographs:
+        for radiograph in reported(radiographs, len(radiographs), "films read", log):
             read_member(opened, radiograph.member)
     return received
 
