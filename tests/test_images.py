@@ -303,15 +303,21 @@ def test_arrays_and_index_hold_every_image_in_the_order_of_the_rows(tmp_path):
         [encoded(Image.new("L", (40, 50), 10 * i)) for i in range(20)]
         + [encoded(Image.new("RGB", (60, 70), (9, 9, 9)), exif=exif)],
     )
-    calls: list[None] = []
+    passed = []
+
+    def seen(decoded):
+        for image in decoded:
+            passed.append(image)
+            yield image
+
     rows = rows.iloc[::-1]  # the order of the rows, not of the archive
-    write_split(archive, rows, tmp_path, params(), lambda: calls.append(None))
+    write_split(archive, rows, tmp_path, params(), seen)
     arrays = np.load(tmp_path / "images.npy", mmap_mode="r")
     assert isinstance(arrays, np.memmap)
     assert arrays.dtype == np.uint8
     assert arrays.shape == (21, 32, 32)
     assert arrays[:, 5, 5].tolist() == [9, *range(190, -1, -10)]
-    assert len(calls) == 21
+    assert len(passed) == 21
     lines = (tmp_path / "index.csv").read_text().splitlines()
     assert lines[0] == "name,label,kind,patient_id,width,height,mode"
     assert lines[1] == "film 20,0,normal,007,60,70,RGB"  # as the file came, before turning
@@ -323,7 +329,7 @@ def test_arrays_are_the_same_bytes_every_time(tmp_path):
     archive, rows = archive_of(tmp_path, [encoded(Image.fromarray(n), "JPEG") for n in noise])
     written = []
     for _ in range(2):
-        write_split(archive, rows, tmp_path, params(resampling="bilinear"), lambda: None)
+        write_split(archive, rows, tmp_path, params(resampling="bilinear"), iter)
         written.append((tmp_path / "images.npy").read_bytes())
     assert written[0] == written[1]
 
@@ -332,7 +338,7 @@ def test_the_first_image_that_cannot_be_decoded_is_named(tmp_path):
     good = encoded(grey(FILM))
     archive, rows = archive_of(tmp_path, [good, good, b"bad", b"worse"])
     with pytest.raises(PipelineError, match=r"^film 2: expected a whole JPEG or PNG"):
-        write_split(archive, rows, tmp_path, params(), lambda: None)
+        write_split(archive, rows, tmp_path, params(), iter)
 
 
 def test_only_a_few_images_are_in_memory_at_once(tmp_path, monkeypatch):
@@ -347,12 +353,14 @@ def test_only_a_few_images_are_in_memory_at_once(tmp_path, monkeypatch):
         most = max(most, waiting)
         return read(*arguments)
 
-    def advance():
+    def written(decoded):
         nonlocal waiting
-        waiting -= 1
+        for image in decoded:
+            yield image
+            waiting -= 1
 
     monkeypatch.setattr(images, "read_member", counted)
-    write_split(archive, rows, tmp_path, params(), advance)
+    write_split(archive, rows, tmp_path, params(), written)
     assert most == 2 * 3 + 1
     assert waiting == 0
 

@@ -140,11 +140,11 @@ def test_a_killed_run_leaves_nothing_visible_and_the_next_one_completes(tmp_path
 
 def test_off_a_terminal_progress_is_lines(tmp_path, caplog, capsys, monkeypatch):
     prepare(tmp_path, FILMS)
-    monkeypatch.setattr("stages.preprocess.SECONDS_BETWEEN_LINES", -1)
+    monkeypatch.setattr("pneumonia.progress._EVERY_S", 0.0)
     with caplog.at_level(logging.INFO):
         main(tmp_path)
-    assert "train: 1 of 2 images" in caplog.text
-    assert "train: 2 of 2 images" in caplog.text
+    assert "1 of 2 train images decoded" in caplog.messages
+    assert "0 of 1 test images decoded" in caplog.messages
     assert capsys.readouterr().err == ""  # no bar
 
 

@@ -6,7 +6,7 @@ import shutil
 import struct
 import zipfile
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ _UPRIGHT = {
 }
 
 # Pixels, and (width, height, mode) of the file.
-_Decoded: TypeAlias = tuple[NDArray[np.uint8], tuple[int, int, str]]
+Decoded: TypeAlias = tuple[NDArray[np.uint8], tuple[int, int, str]]
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def write_split(
     rows: pd.DataFrame,
     folder: Path,
     params: PreprocessParams,
-    advance: Callable[[], object],
+    seen: Callable[[Iterator[Decoded]], Iterable[Decoded]],
 ) -> None:
     """Write `images.npy` and `index.csv` of one split into an existing folder.
 
@@ -119,7 +119,7 @@ def write_split(
         rows: one row an image, with columns name, member, label, kind, patient_id.
         folder: where to write; see `replacing_folders`.
         params: section `preprocess`.
-        advance: called after each image.
+        seen: hands the decoded images on, one by one, and may tell how far it is; or `iter`.
 
     Raises:
         PipelineError: an image cannot be read or decoded; it is named.
@@ -133,10 +133,9 @@ def write_split(
         }
         np.lib.format.write_array_header_1_0(file, header)
         # Plain writes and no memory map: on a full disk a map ends the process without a word.
-        for pixels, shape in _decoded(opened, rows, params):
+        for pixels, shape in seen(_decoded(opened, rows, params)):
             file.write(pixels.tobytes())
             shapes.append(shape)
-            advance()
     index = rows.reset_index(drop=True).join(
         pd.DataFrame(shapes, columns=["width", "height", "mode"])
     )
@@ -170,14 +169,14 @@ def _remove(folder: Path) -> None:
 
 def _decoded(
     archive: zipfile.ZipFile, rows: pd.DataFrame, params: PreprocessParams
-) -> Iterator[_Decoded]:
+) -> Iterator[Decoded]:
     """Pixels, and (width, height, mode) of the file, of each row in turn.
 
     Threads, not processes: Pillow lets go of the interpreter while it decodes and resizes, so they
     are as fast, start at once, and cannot outlive a stage that is killed.
     """
 
-    def work(name: str, data: bytes) -> _Decoded:
+    def work(name: str, data: bytes) -> Decoded:
         try:
             picture = _opened(data)
             return resized(_grey(picture), params), (*picture.size, picture.mode)
@@ -185,7 +184,7 @@ def _decoded(
             raise PipelineError(f"{name}: {error}") from error
 
     n_workers = os.cpu_count() or 1
-    waiting: deque[Future[_Decoded]] = deque()
+    waiting: deque[Future[Decoded]] = deque()
     with ThreadPoolExecutor(n_workers) as pool:
         for name, member in zip(rows["name"], rows["member"], strict=True):
             waiting.append(pool.submit(work, name, read_member(archive, member)))

@@ -10,24 +10,20 @@ Params  preprocess
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-
-from tqdm import tqdm
 
 from pneumonia.artifacts import read_table
 from pneumonia.errors import run_stage
 from pneumonia.images import PreprocessParams, replacing_folders, write_split
 from pneumonia.params import load_section
+from pneumonia.progress import reported
 
 ARCHIVE = Path("data/raw/radiographs.zip")
 MANIFEST = Path("data/split/manifest.csv")
 TRAIN = Path("data/processed/train")
 VALIDATION = Path("data/processed/validation")
 TEST = Path("data/processed/test")
-
-SECONDS_BETWEEN_LINES = 10  # where there is no terminal for a bar
 
 log = logging.getLogger("preprocess")
 
@@ -39,32 +35,15 @@ def main(root: Path = Path()) -> None:
     text = ("name", "member", "kind", "patient_id", "split")
     manifest = read_table(root / MANIFEST, text)
     folders = [TRAIN, VALIDATION, TEST]
-    with replacing_folders([root / folder for folder in folders]) as partials:
-        for folder, partial in zip(folders, partials, strict=True):
+    with replacing_folders([root / folder for folder in folders]) as places:
+        for folder, place in zip(folders, places, strict=True):
             rows = manifest[manifest["split"] == folder.name]
-            with _progress(folder.name, len(rows)) as advance:
-                write_split(root / ARCHIVE, rows, partial, params, advance)
+            what = f"{folder.name} images decoded"
+            seen = partial(reported, n_items=len(rows), what=what, log=log)
+            write_split(root / ARCHIVE, rows, place, params, seen)
             counts = rows["kind"].value_counts(sort=False).to_dict()
             log.info("%s: %d images: %s", folder.name, len(rows), counts)
     log.info("%s; took %.1f s", params, time.monotonic() - started)
-
-
-@contextmanager
-def _progress(split: str, n_images: int) -> Iterator[Callable[[], None]]:
-    """What to call after each image: a bar on a terminal, elsewhere a line now and then."""
-    n_done, said = 0, time.monotonic()
-    # disable=None: no bar off a terminal.
-    with tqdm(total=n_images, desc=split, unit=" images", leave=False, disable=None) as bar:
-
-        def advance() -> None:
-            nonlocal n_done, said
-            n_done += 1
-            bar.update()
-            if bar.disable and time.monotonic() - said > SECONDS_BETWEEN_LINES:
-                said = time.monotonic()
-                log.info("%s: %d of %d images", split, n_done, n_images)
-
-        yield advance
 
 
 if __name__ == "__main__":
