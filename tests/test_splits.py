@@ -1,8 +1,6 @@
 """Splits: the three strategies, their invariants, and the audit of identical images."""
 
-import os
 from itertools import chain
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -306,11 +304,9 @@ def test_without_identical_images_the_audit_is_an_empty_table():
 # --- the real radiographs
 
 
-@pytest.fixture(scope="module")
-def real_radiographs() -> list[Radiograph]:
-    folders = os.environ["PNEUMONIA_MIRROR"].split(os.pathsep)
-    paths = [Path(folder) / "ChestXRay2017-224.zip" for folder in folders]
-    return list_radiographs(next(path for path in paths if path.exists()))
+@pytest.fixture
+def real_radiographs(real_archive) -> list[Radiograph]:
+    return list_radiographs(real_archive)
 
 
 @pytest.mark.real

@@ -149,14 +149,11 @@ def test_off_a_terminal_progress_is_lines(tmp_path, caplog, capsys, monkeypatch)
 
 
 @pytest.mark.real
-def test_the_real_radiographs_become_arrays_with_the_studys_counts(tmp_path):
+def test_the_real_radiographs_become_arrays_with_the_studys_counts(tmp_path, real_archive):
     from stages.split import main as split
 
-    folders = os.environ["PNEUMONIA_MIRROR"].split(os.pathsep)
-    paths = [Path(folder) / "ChestXRay2017-224.zip" for folder in folders]
     (tmp_path / "data/raw").mkdir(parents=True)
-    archive = next(path for path in paths if path.exists()).resolve()
-    (tmp_path / "data/raw/radiographs.zip").symlink_to(archive)
+    (tmp_path / "data/raw/radiographs.zip").symlink_to(real_archive.resolve())
     (tmp_path / "params.yaml").write_text(
         "seed: 1\nsplit: {strategy: paper, validation_share: 0.1, block_start: 0}\n"
         "preprocess: {image_size: 32, resampling: bilinear, fit: squash}\n"

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import os
 from pathlib import Path
 
 import pandas as pd
@@ -126,12 +125,9 @@ def test_a_wrong_parameter_is_one_clear_line(tmp_path, params, message):
 
 
 @pytest.mark.real
-def test_the_audit_finds_the_known_duplicates_of_the_real_radiographs(tmp_path):
-    folders = os.environ["PNEUMONIA_MIRROR"].split(os.pathsep)
-    paths = [Path(folder) / "ChestXRay2017-224.zip" for folder in folders]
+def test_the_audit_finds_the_known_duplicates_of_the_real_radiographs(tmp_path, real_archive):
     (tmp_path / "data/raw").mkdir(parents=True)
-    archive = next(path for path in paths if path.exists()).resolve()
-    (tmp_path / "data/raw/radiographs.zip").symlink_to(archive)
+    (tmp_path / "data/raw/radiographs.zip").symlink_to(real_archive.resolve())
     (tmp_path / "params.yaml").write_text(PARAMS.replace("0.5", "0.1"))
     main(tmp_path)
     manifest = read_table(tmp_path / "data/split/manifest.csv", text=("patient_id",))
