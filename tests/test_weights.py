@@ -157,7 +157,7 @@ def test_without_mirror_or_network_the_stage_stops_first_with_one_line(tmp_path)
     assert not (root / "models").exists()
 
 
-@pytest.mark.real
+@pytest.mark.real("mobilenet_v2_1.0_224_no_top_bnfolded.weights.h5")
 def test_the_folded_mobilenet_of_the_mirror_fills_every_layer(keras_home):
     params = ModelParams("mobilenet_v2", "mobilenet_v2_imagenet_folded", 0.0, 1.0)
     path = obtain_weights("mobilenet_v2", "mobilenet_v2_imagenet_folded")
