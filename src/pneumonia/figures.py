@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pneumonia.curves import CLASSES, precision_recall_table, roc_table
-from pneumonia.metrics import HALF, source_in_words
+from pneumonia.metrics import HALF, shown, source_in_words
 
 # Okabe and Ito's colours, told apart by colour-blind readers: https://jfly.uni-koeln.de/color/
 BLUE, VERMILLION, GREY = "#0072B2", "#D55E00", "#767676"
@@ -118,7 +118,7 @@ def roc_png(predictions: pd.DataFrame, evaluate: Mapping[str, Any]) -> bytes:
         table = roc_table(y_true, y_prob)
         axes.plot(
             table["false_positive_rate"], table["recall"], color=COLOURS[split],
-            linestyle=LINES[split], label=f"{split}: AUC {_shown(evaluate[split], 'roc_auc')}",
+            linestyle=LINES[split], label=f"{split}: AUC {shown(evaluate[split], 'roc_auc')}",
         )  # fmt: skip
         point = evaluate[split]["at_operating_threshold"]
         place = (1 - point["specificity"], point["recall"])
@@ -143,7 +143,7 @@ def precision_recall_png(predictions: pd.DataFrame, evaluate: Mapping[str, Any])
         axes.plot(
             table["recall"], table["precision"], color=COLOURS[split],
             linestyle=LINES[split],
-            label=f"{split}: average precision {_shown(evaluate[split], 'average_precision')}",
+            label=f"{split}: average precision {shown(evaluate[split], 'average_precision')}",
         )  # fmt: skip
         axes.axhline(
             y_true.mean(), color=COLOURS[split], linestyle=":", linewidth=1,
@@ -323,7 +323,7 @@ def _operating_point(
         markeredgecolor="black", linestyle="none",
         label="\n".join(
             [f"{split} at threshold {evaluate['operating_threshold']:.6f}:"]
-            + [f"{name} {_shown(measured, name)}" for name in names]
+            + [f"{name} {shown(measured, name)}" for name in names]
         ),
     )  # fmt: skip
 
@@ -345,7 +345,3 @@ def _plain(axes: Axes) -> None:
     axes.grid(color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _shown(measured: Mapping[str, float], name: str) -> str:
-    return f"{measured[name]:.3f} ({measured[f'{name}_low']:.3f}–{measured[f'{name}_high']:.3f})"

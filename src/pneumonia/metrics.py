@@ -234,14 +234,14 @@ def _split_metrics(
                     "images that are called pneumonia. Received: none with a probability that "
                     f"high, the highest is {y_prob.max():.6f}; train longer"
                 )
-            measured |= _with_interval(name, n_hits / n_total, wilson_interval(n_hits, n_total))
-        return measured | _with_interval("f1", f1(c), interval[key])
+            measured |= with_interval(name, n_hits / n_total, wilson_interval(n_hits, n_total))
+        return measured | with_interval("f1", f1(c), interval[key])
 
     return {
         "n_images": len(predictions),
         "n_patients": len(np.unique(patients)),
-        **_with_interval("roc_auc", roc_auc_score(y_true, y_prob), interval["roc_auc"]),
-        **_with_interval(
+        **with_interval("roc_auc", roc_auc_score(y_true, y_prob), interval["roc_auc"]),
+        **with_interval(
             "average_precision",
             average_precision_score(y_true, y_prob),
             interval["average_precision"],
@@ -250,7 +250,7 @@ def _split_metrics(
     }
 
 
-def _with_interval(name: str, value: float, interval: tuple[float, float]) -> dict[str, float]:
+def with_interval(name: str, value: float, interval: tuple[float, float]) -> dict[str, float]:
     """The metric and the ends of its interval under the names that `dvc metrics diff` shows."""
     return {
         name: round(float(value), 6),
@@ -287,12 +287,12 @@ def metrics_table(evaluate: Mapping[str, Any]) -> str:
         lines += [
             "",
             f"{split}: {measured['n_images']} images of {measured['n_patients']} patients",
-            f"  {'roc_auc':<20}{_shown(measured, 'roc_auc')}",
-            f"  {'average_precision':<20}{_shown(measured, 'average_precision')}",
+            f"  {'roc_auc':<20}{shown(measured, 'roc_auc')}",
+            f"  {'average_precision':<20}{shown(measured, 'average_precision')}",
             f"  {'':<20}{f'at {threshold:.6f}':<26}at {HALF}",
         ]
         lines += [
-            f"  {name:<20}{_shown(operating, name):<26}{_shown(half, name)}"
+            f"  {name:<20}{shown(operating, name):<26}{shown(half, name)}"
             for name in ("recall", "specificity", "precision", "accuracy", "f1")
         ]
         lines += [
@@ -306,5 +306,11 @@ def metrics_table(evaluate: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _shown(measured: Mapping[str, float], name: str) -> str:
+def shown(measured: Mapping[str, float], name: str) -> str:
+    """The metric and, in brackets, the ends of its interval, to three decimals.
+
+    Args:
+        measured: what holds it as `with_interval` gives it: a part of metrics/evaluate.json.
+        name: of the metric.
+    """
     return f"{measured[name]:.3f} ({measured[f'{name}_low']:.3f}–{measured[f'{name}_high']:.3f})"

@@ -11,7 +11,7 @@ from typing import Any
 from pneumonia.artifacts import read_json, write_text
 from pneumonia.errors import PipelineError, run_stage
 from pneumonia.intervals import wilson_interval
-from pneumonia.metrics import Counts, rates, source_in_words
+from pneumonia.metrics import Counts, rates, shown, source_in_words, with_interval
 from pneumonia.params import load_yaml
 
 METRICS = Path("metrics/evaluate.json")
@@ -72,44 +72,36 @@ def figures_block(
         "the area. The paper's",
         f"are reckoned from its counts on the official {sum(vars(PAPER).values())} test images.",
     ]
-    for name, shown in pictures.items():
-        lines += ["", f"![{shown}](plots/evaluate/{name}.png)"]
+    for name, caption in pictures.items():
+        lines += ["", f"![{caption}](plots/evaluate/{name}.png)"]
     return "\n".join(lines)
 
 
 def _measured(split: Mapping[str, Any], at: str) -> dict[str, str]:
     """One column of the table, row by row, from one split of metrics/evaluate.json."""
-
-    def shown(measured: Mapping[str, float], name: str) -> str:
-        return _shown(measured[name], measured[f"{name}_low"], measured[f"{name}_high"])
-
     c = Counts(**{name: split[at][name] for name in ("tn", "fp", "fn", "tp")})
     return _rows({name: shown(split[at], name) for name in rates(c)}, shown(split, "roc_auc"), c)
 
 
 def _paper() -> dict[str, str]:
     """The paper's column."""
-    shown = {
-        name: _shown(n_hits / n_total, *wilson_interval(n_hits, n_total))
-        for name, (n_hits, n_total) in rates(PAPER).items()
-    }
-    return _rows(shown, PAPER_ROC_AUC, PAPER)
+    column = {}
+    for name, (n_hits, n_total) in rates(PAPER).items():
+        interval = wilson_interval(n_hits, n_total)
+        column[name] = shown(with_interval(name, n_hits / n_total, interval), name)
+    return _rows(column, PAPER_ROC_AUC, PAPER)
 
 
-def _rows(shown: Mapping[str, str], roc_auc: str, c: Counts) -> dict[str, str]:
+def _rows(column: Mapping[str, str], roc_auc: str, c: Counts) -> dict[str, str]:
     return {
-        "recall (sensitivity)": shown["recall"],
-        "specificity": shown["specificity"],
-        "precision": shown["precision"],
-        "accuracy": shown["accuracy"],
+        "recall (sensitivity)": column["recall"],
+        "specificity": column["specificity"],
+        "precision": column["precision"],
+        "accuracy": column["accuracy"],
         "ROC-AUC": roc_auc,
         "pneumonia missed": f"{c.fn} of {c.fn + c.tp}",
         "false alarms": f"{c.fp} of {c.fp + c.tn}",
     }
-
-
-def _shown(value: float, low: float, high: float) -> str:
-    return f"{value:.3f} ({low:.3f}–{high:.3f})"
 
 
 def _size(split: Mapping[str, Any]) -> str:
