@@ -201,9 +201,7 @@ def test_a_copy_of_other_bytes_names_pillow_and_the_way_round(
         ("chestxray2017-224", "ChestXRay2017-224.zip, which suffices, or ChestXRay2017.zip"),
     ],
 )
-def test_without_mirror_and_network_the_ways_out_are_named(
-    name, files, small_records, place, work
-):
+def test_without_mirror_and_network_the_ways_out_are_named(name, files, small_records, place, work):
     with pytest.raises(PipelineError) as error:
         receive(known(name), PHANTOMS, 1, place, work)
     message = str(error.value)
