@@ -30,12 +30,7 @@ repro: $(INSTALLED)  ## what params.yaml says; RECIPE=name with recipes/name.yam
 
 .PHONY: test
 test: $(INSTALLED)  ## every test; those on real radiographs where PNEUMONIA_MIRROR has them
-ifdef PNEUMONIA_MIRROR
 	@python -m pytest
-else
-	@echo 'PNEUMONIA_MIRROR is not set: the tests on real radiographs (marked "real") are left out.'
-	@python -m pytest -m 'not real'
-endif
 
 .PHONY: check
 check: $(INSTALLED)  ## lint, format, types, and what else guards the repository

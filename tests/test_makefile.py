@@ -102,20 +102,11 @@ def test_a_python_that_is_too_old_is_one_clear_line(copy):
     ]
 
 
-def test_without_the_mirror_real_tests_are_left_out_and_that_is_said(copy):
+def test_every_test_is_asked_for_and_conftest_says_what_it_leaves_out(copy):
     make(copy, "test")
     noted(copy)
-    done = make(copy, "test")
-    assert "PNEUMONIA_MIRROR is not set" in done.stdout
-    assert noted(copy).splitlines() == ["-m pytest -m not real"]
-
-
-def test_with_the_mirror_every_test_runs(copy):
     make(copy, "test")
-    noted(copy)
-    done = make(copy, "test", PNEUMONIA_MIRROR="/films")
-    assert "PNEUMONIA_MIRROR" not in done.stdout
-    assert "-m pytest" in noted(copy).splitlines()
+    assert noted(copy).splitlines() == ["-m pytest"]
 
 
 @pytest.mark.parametrize("given", ["environment", "command line"])
