@@ -22,6 +22,9 @@ from pneumonia.training import validation_metrics
 from stages import finetune, train_frozen
 from training_root import write_params, write_root
 
+# Each phase builds its graphs anew, which a busy machine takes minutes for.
+pytestmark = pytest.mark.timeout(900)
+
 SRC = Path(__file__).parent.parent / "src"
 # With these the lowest validation loss comes early, and patience runs out before the epochs do.
 STOPS_EARLY = {"finetune__patience": 3, "finetune__learning_rate": 0.003}
