@@ -105,6 +105,28 @@ def test_an_unknown_recipe_is_one_line_that_lists_the_known(root, name):
         load_recipe(root, name)
 
 
+def test_a_recipe_that_git_could_not_name_is_refused(root):
+    (root / "recipes/My recipe.yaml").write_text("seed: 1")
+    with pytest.raises(PipelineError) as error:
+        load_recipe(root, "My recipe")
+    assert str(error.value) == (
+        "recipes/My recipe.yaml: a recipe's name must be of a to z, digits, - and _. "
+        "Received: 'My recipe'"
+    )
+
+
+@pytest.mark.parametrize("archive", ["C:\\films.zip", "${oc.env:HOME}/films.zip"])
+def test_text_that_would_not_arrive_as_written_is_refused(root, archive):
+    """The second arrived with the home folder in it, the first not at all."""
+    own = f"fetch: {{source: own, archive: '{archive}', sha256: {'0' * 64}}}"
+    with pytest.raises(PipelineError) as error:
+        recipe(root, own.replace("0" * 64, f"'{'0' * 64}'"))
+    assert str(error.value) == (
+        "recipes/mine.yaml: fetch.archive must be text without a backslash and ${. "
+        f"Received: {archive!r}"
+    )
+
+
 def test_a_broken_params_yaml_is_not_blamed_on_the_recipe(root):
     text = (root / "params.yaml").read_text()
     (root / "params.yaml").write_text(text.replace("seed: 2017", "seed: many"))

@@ -6,6 +6,7 @@ the workspace, so that a broken-off training goes on from there, or (the demo) i
 
 import copy
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -61,10 +62,23 @@ def load_recipe(root: Path, name: str) -> dict[str, Any]:
             f"{RECIPES}/: there is no recipe {name!r}. Accepted: {', '.join(known)}"
         )
     where = str(RECIPES / f"{name}.yaml")
+    if not re.fullmatch("[a-z0-9][a-z0-9_-]*", name):  # it becomes the name of a Git ref
+        raise PipelineError(
+            f"{where}: a recipe's name must be of a to z, digits, - and _. Received: {name!r}"
+        )
     params = load_yaml(root / PARAMS)
     check_sections(params, str(PARAMS))
     overrides = load_yaml(root / RECIPES / f"{name}.yaml")
-    check_sections(laid_over(params, overrides, where), where)
+    merged = laid_over(params, overrides, where)
+    check_sections(merged, where)
+    for section, values in merged.items():
+        for key, value in values.items() if isinstance(values, dict) else ():
+            # Hydra, by which DVC takes overrides, reads these as its own grammar.
+            if isinstance(value, str) and ("\\" in value or "${" in value):
+                raise PipelineError(
+                    f"{where}: {section}.{key} must be text without a backslash and ${{. "
+                    f"Received: {value!r}"
+                )
     return overrides
 
 
@@ -223,9 +237,11 @@ def _dvc(root: Path, *arguments: str) -> None:
     environment = {**_identity(root), **os.environ, "PATH": path}
     done = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=root, env=environment)
     if done.returncode:
+        # A temporary copy takes its scratch folder with it.
+        go_on = "" if "--temp" in arguments else ". The same command goes on from here"
         raise PipelineError(
             f"`dvc {' '.join(arguments[:2])}` ended with status {done.returncode}: the reason "
-            "stands above. The same command goes on from here"
+            f"stands above{go_on}"
         )
 
 
