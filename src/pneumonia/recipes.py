@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pneumonia.errors import PipelineError
+from pneumonia.git import git
 from pneumonia.params import as_section, load_yaml, parse_yaml
 
 PARAMS = Path("params.yaml")
@@ -32,8 +33,8 @@ def checkout() -> Path:
         PipelineError: there is none, it has no commit, or it is not this pipeline's.
     """
     try:
-        top = Path(_git(Path(), "rev-parse", "--show-toplevel").strip())
-        _git(top, "rev-parse", "--verify", "--quiet", "HEAD")
+        top = Path(git(Path(), "rev-parse", "--show-toplevel").strip())
+        git(top, "rev-parse", "--verify", "--quiet", "HEAD")
     except (FileNotFoundError, subprocess.CalledProcessError) as error:
         said = " ".join(str(getattr(error, "stderr", error)).split()) or "no commit yet"
         raise PipelineError(
@@ -181,12 +182,12 @@ def refuse_foreign_changes(root: Path, name: str, overrides: Mapping[str, Any]) 
     Raises:
         PipelineError: a tracked file has changes that are not the recipe's own.
     """
-    changed = _git(root, "diff", "--name-only", "-z", "HEAD").split("\0")[:-1]
+    changed = git(root, "diff", "--name-only", "-z", "HEAD").split("\0")[:-1]
     if not changed:
         return
     written = {PARAMS, LOCK, *_outputs(load_yaml(root / GRAPH))}
     foreign = [path for path in changed if not {Path(path), *Path(path).parents} & written]
-    recorded = parse_yaml(_git(root, "show", f"HEAD:{PARAMS}"), f"HEAD:{PARAMS}")
+    recorded = parse_yaml(git(root, "show", f"HEAD:{PARAMS}"), f"HEAD:{PARAMS}")
     going_on = load_yaml(root / PARAMS) == laid_over(recorded, overrides, f"recipe {name}")
     if foreign or not going_on:
         raise PipelineError(
@@ -213,9 +214,9 @@ def run_experiment(root: Path, name: str, overrides: Mapping[str, Any], *flags: 
     Raises:
         PipelineError: a stage failed (it has said why), or DVC did.
     """
-    head = _git(root, "rev-parse", "HEAD").strip()
+    head = git(root, "rev-parse", "HEAD").strip()
     ref = f"refs/exps/{head[:2]}/{head[2:]}/{name}"
-    if _git(root, "for-each-ref", ref):
+    if git(root, "for-each-ref", ref):
         _dvc(root, "exp", "remove", "--quiet", ref)
     _dvc(root, "exp", "run", "--name", name, *flags, *override_arguments(overrides))
     return ref
@@ -225,7 +226,7 @@ def copy_committed(root: Path, ref: str, folders: tuple[str, ...], target: Path)
     """Make `target` hold what the commit at `ref` has in `folders`, and nothing else."""
     with tempfile.TemporaryDirectory() as temporary:
         archive = str(Path(temporary) / "committed.zip")
-        _git(root, "archive", "--format=zip", f"--output={archive}", ref, "--", *folders)
+        git(root, "archive", "--format=zip", f"--output={archive}", ref, "--", *folders)
         shutil.rmtree(root / target, ignore_errors=True)
         shutil.unpack_archive(archive, root / target)
 
@@ -255,9 +256,3 @@ def _identity(root: Path) -> dict[str, str]:
         "GIT_AUTHOR_NAME": name, "GIT_AUTHOR_EMAIL": email,
         "GIT_COMMITTER_NAME": name, "GIT_COMMITTER_EMAIL": email,
     }  # fmt: skip
-
-
-def _git(root: Path, *arguments: str) -> str:
-    return subprocess.run(
-        ["git", *arguments], cwd=root, check=True, capture_output=True, text=True
-    ).stdout

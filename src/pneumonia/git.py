@@ -1,0 +1,62 @@
+"""What Git holds: revisions, files at a revision, and which of them changed."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from pneumonia.errors import PipelineError
+
+# A caller's Git (a hook, a rebase) sets these; they would send every question to its repository.
+_OF_THE_CALLER = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+
+
+def git(root: Path, *arguments: str) -> str:
+    """What `git` prints in the folder `root`, as text.
+
+    Raises:
+        subprocess.CalledProcessError: Git refused; its words are in `stderr`.
+    """
+    return str(_run(root, *arguments, text=True))
+
+
+def commit_of(root: Path, revision: str) -> str:
+    """The full hash of the commit that `revision` (a branch, tag, hash, `HEAD~1` …) names.
+
+    Raises:
+        PipelineError: there is no such commit in this clone.
+    """
+    try:
+        # --end-of-options: a revision that begins with a dash is a wrong name, not an option.
+        return git(
+            root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"
+        ).strip()
+    except subprocess.CalledProcessError as error:
+        raise PipelineError(
+            f"expected a commit, branch or tag of this clone. Received: {revision!r}; in a shallow "
+            "clone, fetch the history first: git fetch --unshallow"
+        ) from error
+
+
+def file_at(root: Path, revision: str | None, path: Path) -> bytes | None:
+    """The bytes of `path` at a commit, or in the working tree (None); None where it is missing."""
+    if revision is None:
+        file = root / path
+        return file.read_bytes() if file.is_file() else None
+    if not git(root, "ls-tree", "--name-only", revision, "--", path.as_posix()):
+        return None
+    return bytes(_run(root, "cat-file", "blob", f"{revision}:{path.as_posix()}"))
+
+
+def changed_paths(root: Path, base: str, candidate: str | None) -> list[str]:
+    """Tracked paths that differ between two commits, or `base` and the working tree (None)."""
+    revisions = [base] if candidate is None else [base, candidate]
+    listed = git(root, "diff", "--no-renames", "--name-only", "-z", *revisions, "--")
+    return listed.split("\0")[:-1]
+
+
+def _run(root: Path, *arguments: str, text: bool = False) -> Any:
+    environment = {k: v for k, v in os.environ.items() if k not in _OF_THE_CALLER}
+    return subprocess.run(
+        ["git", *arguments], cwd=root, check=True, capture_output=True, text=text, env=environment
+    ).stdout
