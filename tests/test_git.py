@@ -54,6 +54,7 @@ def test_a_missing_file_is_none_at_a_commit_and_in_the_working_tree(root):
     for revision in ("HEAD", None):
         assert file_at(root, revision, Path("gone")) is None
         assert file_at(root, revision, Path("sub/none")) is None
+        assert file_at(root, revision, Path("sub")) is None
 
 
 def test_changed_paths_of_commits_and_of_the_working_tree(root):

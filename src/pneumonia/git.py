@@ -43,7 +43,8 @@ def file_at(root: Path, revision: str | None, path: Path) -> bytes | None:
     if revision is None:
         file = root / path
         return file.read_bytes() if file.is_file() else None
-    if not git(root, "ls-tree", "--name-only", revision, "--", path.as_posix()):
+    entry = git(root, "ls-tree", revision, "--", path.as_posix())
+    if entry.split()[1:2] != ["blob"]:  # mode, type, hash, path; a folder is no file
         return None
     return bytes(_run(root, "cat-file", "blob", f"{revision}:{path.as_posix()}"))
 
