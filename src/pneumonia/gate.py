@@ -126,11 +126,11 @@ def judged(
     """
     base_commit = commit_of(root, base)
     candidate_commit = None if candidate is None else commit_of(root, candidate)
-    base_name = f"base {base_commit[:7]}"
-    if candidate_commit is None:
-        candidate_name = "candidate working tree"
+    base_name = _named("base", base, base_commit)
+    if candidate is None or candidate_commit is None:
+        candidate_name = "candidate (working tree)"
     else:
-        candidate_name = f"candidate {candidate_commit[:7]}"
+        candidate_name = _named("candidate", candidate, candidate_commit)
     policy, where = _policy(root, base_commit, policy_file)
 
     candidate_side = evidence(root, candidate_commit, candidate_name)
@@ -171,6 +171,12 @@ def judged(
         ),
         expired=tuple(waiver for waiver in policy.waivers if not waiver.counts_on(today)),
     )
+
+
+def _named(side: str, revision: str, commit: str) -> str:
+    """As a person reads it: base main (1a2b3c4)."""
+    short = commit[:7]
+    return f"{side} {short}" if commit.startswith(revision) else f"{side} {revision} ({short})"
 
 
 def _policy(root: Path, base_commit: str, policy_file: Path | None) -> tuple[Policy, str]:

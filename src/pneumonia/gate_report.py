@@ -46,7 +46,10 @@ def as_text(verdict: Verdict) -> str:
         for row in rows
     ]
     lines += ["", *_notes(verdict)]
-    lines += [f"{words}: {names}" for words, names in _changes(verdict, _SHOWN_IN_TEXT)]
+    for words, names in _changes(verdict):
+        # Recall comes first: whoever decides about a miss looks at the film.
+        listed = f": {_listed(names, _SHOWN_IN_TEXT)}" if words.startswith("pneumonia") else ""
+        lines.append(f"{len(names)} {words}{listed}")
     return "\n".join(lines).rstrip()
 
 
@@ -54,7 +57,10 @@ def as_markdown(verdict: Verdict) -> str:
     """The verdict as Markdown for a review; ends with a newline."""
     lines = [f"## {_title(verdict)}", ""]
     lines += [f"- {line}" for line in _circumstances(verdict)]
-    lines += ["", f"| rule | verdict | figure | {_interval_heading(verdict)} | must be | {_IMAGES} |"]
+    lines += [
+        "",
+        f"| rule | verdict | figure | {_interval_heading(verdict)} | must be | {_IMAGES} |",
+    ]
     lines += ["|---|---|---|---|---|---|"]
     for result in verdict.rules:
         rule, outcome, *rest = _row(result)
@@ -62,12 +68,10 @@ def as_markdown(verdict: Verdict) -> str:
         lines.append(f"| {' | '.join([rule, shown, *rest])} |")
     notes = _notes(verdict)
     lines += ["", *(f"- {note}" for note in notes)] if notes else []
-    for words, names in _changes(verdict, _SHOWN_IN_MARKDOWN):
+    for words, names in _changes(verdict):
         opened = " open" if words == _CHANGES["newly_missed"] else ""
-        n_names, _, listed = names.partition(" – ")
-        lines += [
-            "", f"<details{opened}><summary>{words}: {n_names}</summary>", "", listed, "</details>",
-        ]  # fmt: skip
+        summary = f"<details{opened}><summary>{len(names)} {words}</summary>"
+        lines += ["", summary, "", _listed(names, _SHOWN_IN_MARKDOWN), "", "</details>"]
     return "\n".join(lines) + "\n"
 
 
@@ -175,12 +179,12 @@ def _notes(verdict: Verdict) -> list[str]:
     return notes
 
 
-def _changes(verdict: Verdict, n_shown: int) -> list[tuple[str, str]]:
-    """(what changed, "n – names") for each kind of changed verdict that occurs."""
-    found = []
-    for name, words in _CHANGES.items():
-        names = getattr(verdict, name)
-        if names:
-            more = f" and {len(names) - n_shown} more" if len(names) > n_shown else ""
-            found.append((words, f"{len(names)} – {', '.join(names[:n_shown])}{more}"))
-    return found
+def _changes(verdict: Verdict) -> list[tuple[str, tuple[str, ...]]]:
+    """What changed in words, and the images, for each kind of change that occurs."""
+    changes = [(words, getattr(verdict, name)) for name, words in _CHANGES.items()]
+    return [(words, names) for words, names in changes if names]
+
+
+def _listed(names: tuple[str, ...], n_shown: int) -> str:
+    more = f" and {len(names) - n_shown} more" if len(names) > n_shown else ""
+    return ", ".join(names[:n_shown]) + more
