@@ -28,7 +28,7 @@ def tango_interval(
         n_base_only: images that only the base called rightly.
         n_candidate_only: images that only the candidate called rightly.
         n_images: all images, also those that both called alike.
-        confidence: of both ends together, in (0, 1).
+        confidence: of both ends together, in [0, 1).
 
     Raises:
         ValueError: counts that cannot be, or a confidence that is not a probability.
@@ -118,7 +118,7 @@ def loss_bounds(
         patient_ids: (n_images,) text.
         n_bootstrap: number of resamples.
         seed: of the draws.
-        confidence: of each bound alone, in (0.5, 1).
+        confidence: of each bound alone, in [0.5, 1).
 
     Raises:
         ValueError: no image, no resample, arrays of several lengths, or a confidence out of range.
@@ -128,8 +128,8 @@ def loss_bounds(
             f"{len(base_hits)}, {len(candidate_hits)} and {len(patient_ids)} images and "
             f"{n_bootstrap} resamples: three times the same number, and at least 1 of each"
         )
-    if not 0.5 < confidence < 1:
-        raise ValueError(f"a one-sided bound needs a confidence in (0.5, 1), not {confidence}")
+    if not 0.5 <= confidence < 1:
+        raise ValueError(f"a one-sided bound needs a confidence in [0.5, 1), not {confidence}")
     tango_low, tango_high = tango_interval(
         int((base_hits & ~candidate_hits).sum()),
         int((candidate_hits & ~base_hits).sum()),
@@ -166,6 +166,6 @@ def _resampled_losses(
 
 
 def _z(confidence: float) -> float:
-    if not 0 < confidence < 1:
-        raise ValueError(f"a confidence lies in (0, 1), not at {confidence}")
+    if not 0 <= confidence < 1:
+        raise ValueError(f"a confidence lies in [0, 1), not at {confidence}")
     return NormalDist().inv_cdf((1 + confidence) / 2)
