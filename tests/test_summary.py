@@ -179,7 +179,7 @@ def test_the_graph_is_drawn_from_what_stages_write_and_read(history, differences
 
 def test_text_of_the_change_starts_no_mention_link_or_cell(history, differences):
     evil = "`@everyone | <img src=x>\n# [x](y)`"
-    differences({}, {evil: {"old": None, "new": evil}})
+    differences({}, {evil: {"old": None, "new": evil}, "seed": {"old": 1, "new": 1}})
     (row,) = rows(summary(history, "main", None, None, "main"))
     shown = r"`'@everyone \| <img src=x> # [x](y)'`"
     assert row == f"| {shown} | `null` | {shown} |"
