@@ -198,12 +198,21 @@ def refuse_another_test_set(base: Side, candidate: Side) -> None:
             f"{candidate.source}. Phantoms and films are never compared"
         )
     columns = ["name", "patient_id", "kind", "label"]
-    both = base.test[columns].merge(
-        candidate.test[columns], on="name", how="outer", indicator=True, suffixes=("", "_candidate")
+    # As text: where an image is missing on one side, its label would make all others 1.0.
+    both = (
+        base.test[columns]
+        .astype(str)
+        .merge(
+            candidate.test[columns].astype(str),
+            on="name",
+            how="outer",
+            indicator=True,
+            suffixes=("", "_candidate"),
+        )
     )
     changed = both["_merge"] != "both"
     for column in columns[1:]:
-        changed |= both[column].astype(str) != both[f"{column}_candidate"].astype(str)
+        changed |= both[column] != both[f"{column}_candidate"]
     if changed.any():
         row = both[changed].iloc[0]
         where = {

@@ -32,6 +32,8 @@ GUARDS = (
     "src/pneumonia/artifacts.py",
     "src/pneumonia/cli.py",
     "src/pneumonia/confirm.py",
+    "src/pneumonia/dataset.py",
+    "src/pneumonia/downloads.py",
     "src/pneumonia/errors.py",
     "src/pneumonia/evidence.py",
     "src/pneumonia/gate.py",
@@ -39,6 +41,7 @@ GUARDS = (
     "src/pneumonia/git.py",
     "src/pneumonia/intervals.py",
     "src/pneumonia/metrics.py",
+    "src/pneumonia/model_files.py",
     "src/pneumonia/paired.py",
     "src/pneumonia/params.py",
     "src/pneumonia/policy.py",
@@ -46,7 +49,6 @@ GUARDS = (
     "src/pneumonia/privacy.py",
     "src/pneumonia/recipes.py",
     "src/pneumonia/records.py",
-    "src/pneumonia/downloads.py",
 )
 
 RuleOutcome = Literal["PASS", "FAIL", "INCONCLUSIVE", "NOT ASKED"]
@@ -131,7 +133,7 @@ def judged(
         candidate_name = "candidate (working tree)"
     else:
         candidate_name = _named("candidate", candidate, candidate_commit)
-    policy, where = _policy(root, base_commit, policy_file)
+    policy, where = _policy(root, base_commit, base_name, policy_file)
 
     candidate_side = evidence(root, candidate_commit, candidate_name)
     if candidate_side is None:
@@ -179,18 +181,19 @@ def _named(side: str, revision: str, commit: str) -> str:
     return f"{side} {short}" if commit.startswith(revision) else f"{side} {revision} ({short})"
 
 
-def _policy(root: Path, base_commit: str, policy_file: Path | None) -> tuple[Policy, str]:
+def _policy(
+    root: Path, base_commit: str, base_name: str, policy_file: Path | None
+) -> tuple[Policy, str]:
     """The policy, and where it was read."""
     if policy_file is not None:
+        where = str(policy_file)
         try:
-            return parse_policy(policy_file.read_text(encoding="utf-8"), str(policy_file)), str(
-                policy_file
-            )
+            return parse_policy(policy_file.read_text(encoding="utf-8"), where), where
         except (OSError, UnicodeDecodeError) as error:
             raise PipelineError(
-                f"{policy_file}: expected a policy that can be read. Received: {error}"
+                f"{where}: expected a policy that can be read. Received: {error}"
             ) from error
-    where = f"{POLICY} of base {base_commit[:7]}"
+    where = f"{POLICY} of {base_name}"
     data = file_at(root, base_commit, POLICY)
     if data is None:
         raise PipelineError(

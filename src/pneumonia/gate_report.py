@@ -1,5 +1,6 @@
 """The gate's verdict as a person reads it, in text and Markdown, and as JSON in full."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -36,7 +37,7 @@ _CHANGES = {
 
 
 def as_text(verdict: Verdict) -> str:
-    """The verdict as lines of at most 100 characters, but for names of images."""
+    """The verdict as lines of at most 110 characters, but for names of images."""
     rows = [("rule", "verdict", "figure", _interval_heading(verdict), "must be", _IMAGES),
             *(_row(result) for result in verdict.rules)]  # fmt: skip
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -45,10 +46,11 @@ def as_text(verdict: Verdict) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    lines += ["", *_notes(verdict)]
+    lines += ["", *_notes(verdict, _plain)]
     for words, names in _changes(verdict):
         # Recall comes first: whoever decides about a miss looks at the film.
-        listed = f": {_listed(names, _SHOWN_IN_TEXT)}" if words.startswith("pneumonia") else ""
+        shown = words.startswith("pneumonia")
+        listed = f": {_listed(names, _SHOWN_IN_TEXT, _plain)}" if shown else ""
         lines.append(f"{len(names)} {words}{listed}")
     return "\n".join(lines).rstrip()
 
@@ -66,12 +68,12 @@ def as_markdown(verdict: Verdict) -> str:
         rule, outcome, *rest = _row(result)
         shown = outcome if outcome in ("PASS", "NOT ASKED") else f"**{outcome}**"
         lines.append(f"| {' | '.join([rule, shown, *rest])} |")
-    notes = _notes(verdict)
+    notes = _notes(verdict, _code)
     lines += ["", *(f"- {note}" for note in notes)] if notes else []
     for words, names in _changes(verdict):
         opened = " open" if words == _CHANGES["newly_missed"] else ""
         summary = f"<details{opened}><summary>{len(names)} {words}</summary>"
-        lines += ["", summary, "", _listed(names, _SHOWN_IN_MARKDOWN), "", "</details>"]
+        lines += ["", summary, "", _listed(names, _SHOWN_IN_MARKDOWN, _code), "", "</details>"]
     return "\n".join(lines) + "\n"
 
 
@@ -122,9 +124,9 @@ def _circumstances(verdict: Verdict) -> list[str]:
     ]
     sides = [("candidate", verdict.candidate_side), ("base", verdict.base_side)]
     lines.append(
-        "operating threshold: "
+        "operating threshold (for a recall of): "
         + ", ".join(
-            f"{side.operating_threshold:.6f} for a recall of {side.target_recall:g} ({name})"
+            f"{name} {side.operating_threshold:.6f} ({side.target_recall:g})"
             for name, side in sides
             if side is not None
         )
@@ -139,7 +141,7 @@ def _interval_heading(verdict: Verdict) -> str:
 def _row(result: RuleResult) -> tuple[str, ...]:
     """The cells of one rule."""
     bounds = f"{_number(result.low)} to {_number(result.high)}"
-    outcome = f"WAIVED ({result.outcome})" if result.waiver else result.outcome
+    outcome = "WAIVED" if result.waiver else result.outcome
     if result.mcnemar_p is None:
         must = f"low ≥ {_number(result.must)}"
         images = f"{result.n_right} of {result.n_images} right"
@@ -156,10 +158,11 @@ def _number(value: float) -> str:
     return text.lstrip("-") if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
 
 
-def _notes(verdict: Verdict) -> list[str]:
-    """What a reviewer must not overlook."""
+def _notes(verdict: Verdict, written: Callable[[str], str]) -> list[str]:
+    """What a reviewer must not overlook; `written` gives the name of a file."""
     notes = [
-        f"{_RULES[result.rule]}: waived until {result.waiver.expires}: {result.waiver.reason}"
+        f"{_RULES[result.rule]}: {result.outcome}, waived until {result.waiver.expires}: "
+        f"{result.waiver.reason}"
         for result in verdict.rules
         if result.waiver
     ]
@@ -174,7 +177,8 @@ def _notes(verdict: Verdict) -> list[str]:
     ]
     if verdict.guards_changed:
         notes.append(
-            f"this change touches what guards the merge: {', '.join(verdict.guards_changed)}"
+            "this change touches what guards the merge: "
+            + ", ".join(map(written, verdict.guards_changed))
         )
     return notes
 
@@ -185,6 +189,15 @@ def _changes(verdict: Verdict) -> list[tuple[str, tuple[str, ...]]]:
     return [(words, names) for words, names in changes if names]
 
 
-def _listed(names: tuple[str, ...], n_shown: int) -> str:
+def _listed(names: tuple[str, ...], n_shown: int, written: Callable[[str], str]) -> str:
     more = f" and {len(names) - n_shown} more" if len(names) > n_shown else ""
-    return ", ".join(names[:n_shown]) + more
+    return ", ".join(map(written, names[:n_shown])) + more
+
+
+def _plain(name: str) -> str:
+    return name
+
+
+def _code(name: str) -> str:
+    """A name as code: whoever names a film or a file must not write the page that judges it."""
+    return "`" + name.replace("`", "'") + "`"
