@@ -332,6 +332,15 @@ def test_a_first_record_must_hold_the_floors_all_the_same(tmp_path):
     assert judge(root).outcome == judge(root, new_baseline=True).outcome == "FAIL"
 
 
+def test_a_waived_floor_does_not_stand_in_for_a_baseline(tmp_path):
+    root = new_repository(
+        tmp_path / "root", policy=policy_with(waiver("2026-12-31", "recall_floor"))
+    )
+    record(root, {"bacterial": 30})
+    assert judge(root).outcome == "NO BASELINE"
+    assert judge(root, new_baseline=True).outcome == "NEW BASELINE"
+
+
 def test_another_test_set_is_no_pass_and_with_the_flag_a_new_baseline(root):
     write_record(root, predictions({}, N_TEST | {"viral": 41}))
     with pytest.raises(PipelineError, match="A new test set is a new baseline: --new-baseline"):

@@ -229,9 +229,9 @@ def rule_results(
         "recall_loss_bacterial": (kind == "bacterial", margins.recall_bacterial),
         "recall_loss_viral": (kind == "viral", margins.recall_viral),
     }
-    for number, (rule, (of, margin)) in enumerate(of_rule.items()):
+    for rule, (of, margin) in of_rule.items():
         if of.any():  # a source may know no kinds
-            result = _loss(rule, base[of], candidate[of], margin, rules, number)
+            result = _loss(rule, base[of], candidate[of], margin, rules)
             few = rule.endswith(("bacterial", "viral")) and of.sum() < rules.min_images_of_a_kind
             results.append(replace(result, outcome="NOT ASKED") if few else result)
     return tuple(results)
@@ -259,7 +259,6 @@ def _loss(
     candidate: pd.DataFrame,
     margin: float,
     rules: Rules,
-    number: int,
 ) -> RuleResult:
     """Whether the candidate surely loses less than the margin of what the base calls rightly.
 
@@ -269,7 +268,6 @@ def _loss(
         candidate: the same images in the same order.
         margin: of the loss.
         rules: confidence, resamples, seed.
-        number: of the rule, which gives its resamples a stream of their own.
     """
     right_in_base, right = _right(base), _right(candidate)
     n_lost = int((right_in_base & ~right).sum())
@@ -279,7 +277,7 @@ def _loss(
         right,
         candidate["patient_id"].to_numpy(dtype=str),
         rules.n_bootstrap,
-        [rules.seed, number],
+        [rules.seed],
         rules.confidence,
     )
     loss = (n_lost - n_won) / len(right)
