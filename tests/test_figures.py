@@ -69,7 +69,7 @@ def words(monkeypatch) -> dict[str, str]:
         said[figure.get_suptitle().splitlines()[0]] = "\n".join(texts)
         return b""
 
-    monkeypatch.setattr(figures, "_png", listening)
+    monkeypatch.setattr(figures, "as_png", listening)
     return said
 
 

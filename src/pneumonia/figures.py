@@ -1,34 +1,20 @@
 """Pictures of the evaluation as PNG bytes: the same input, the same bytes, and no network needed.
 
-Figures are drawn without pyplot, which keeps global state. Each names its split, its number of
-images and its source.
+Each names its split, its number of images and its source.
 """
 
-import io
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 
 from pneumonia.curves import CLASSES, precision_recall_table, roc_table
-from pneumonia.metrics import HALF, shown, source_in_words
-
-# Okabe and Ito's colours, told apart by colour-blind readers: https://jfly.uni-koeln.de/color/
-BLUE, VERMILLION, GREY = "#0072B2", "#D55E00", "#767676"
-COLOURS = {"train": GREY, "validation": VERMILLION, "test": BLUE}
-# And told apart in black and white.
-LINES = {"validation": "--", "test": "-"}
-MARKERS = {"train": "o", "validation": "s", "test": "o"}
-# 8 inches at 100 dots are 800 pixels: a README shows them one to one.
-DOTS_PER_INCH = 100
-# A palette makes the files a third as large; 64 colours hold greys and the edges of letters.
-N_COLOURS = 64
+from pneumonia.drawing import COLOURS, GREY, LINES, MARKERS, as_png, new_figure, plain
+from pneumonia.metrics import HALF, shown
 
 # Errors first. Outcome -> heading, and whether (truth, verdict) are pneumonia.
 OUTCOMES = {
@@ -72,7 +58,7 @@ def accuracy_loss_png(histories: Mapping[str, pd.DataFrame], evaluate: Mapping[s
         histories: phase -> `curves.history_table`.
         evaluate: content of metrics/evaluate.json.
     """
-    figure = _figure(
+    figure = new_figure(
         height=2.8 * len(histories) + 0.6,
         title=f"Accuracy and loss by epoch: train, and validation "
         f"({evaluate['validation']['n_images']:,} images)",
@@ -99,9 +85,9 @@ def accuracy_loss_png(histories: Mapping[str, pd.DataFrame], evaluate: Mapping[s
             axes.set_ylabel(metric)
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.set_xlim(0.5, max(history["epoch"].max(), 2) + 0.5)
-            _plain(axes)
+            plain(axes)
             axes.legend(frameon=False)
-    return _png(figure)
+    return as_png(figure)
 
 
 def roc_png(predictions: pd.DataFrame, evaluate: Mapping[str, Any]) -> bytes:
@@ -111,7 +97,7 @@ def roc_png(predictions: pd.DataFrame, evaluate: Mapping[str, Any]) -> bytes:
         predictions: the predictions table.
         evaluate: content of metrics/evaluate.json.
     """
-    figure = _figure(height=5.6, title=f"ROC\n{_both(evaluate)}", source=evaluate["source"])
+    figure = new_figure(height=5.6, title=f"ROC\n{_both(evaluate)}", source=evaluate["source"])
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1, label="chance: AUC 0.5")
     for split, y_true, y_prob in _splits(predictions):
@@ -134,7 +120,7 @@ def precision_recall_png(predictions: pd.DataFrame, evaluate: Mapping[str, Any])
 
     Arguments as in `roc_png`.
     """
-    figure = _figure(
+    figure = new_figure(
         height=5.6, title=f"Precision and recall\n{_both(evaluate)}", source=evaluate["source"]
     )
     axes = figure.subplots()
@@ -165,7 +151,7 @@ def confusion_png(evaluate: Mapping[str, Any]) -> bytes:
         evaluate: content of metrics/evaluate.json.
     """
     test = evaluate["test"]
-    figure = _figure(
+    figure = new_figure(
         height=4.2,
         title=f"Confusion matrix, test: {test['n_images']:,} images of "
         f"{test['n_patients']:,} patients",
@@ -193,7 +179,7 @@ def confusion_png(evaluate: Mapping[str, Any]) -> bytes:
         axes.set_ylabel("truth")
         axes.tick_params(length=0)
         axes.set_title(title, fontsize=10)
-    return _png(figure)
+    return as_png(figure)
 
 
 def sample_films(test: pd.DataFrame, threshold: float) -> pd.DataFrame:
@@ -231,15 +217,15 @@ def samples_png(
     test = evaluate["test"]
     title = f"Sample predictions, {{n}} of the {test['n_images']:,} test images"
     if images is None:
-        figure = _figure(height=2.2, title=title.format(n="none"), source=evaluate["source"])
+        figure = new_figure(height=2.2, title=title.format(n="none"), source=evaluate["source"])
         figure.text(
             0.5, 0.4,
             "The source is not marked public:\nits films are shown in no picture that Git keeps.",
             ha="center", va="center", fontsize=12,
         )  # fmt: skip
-        return _png(figure)
+        return as_png(figure)
     threshold = evaluate["operating_threshold"]
-    figure = _figure(
+    figure = new_figure(
         height=7.3,
         title=title.format(n=len(films))
         + f" at threshold {threshold:.6f}\n"
@@ -268,26 +254,7 @@ def samples_png(
                 0.5, -0.03, f"P = {film['probability']:.6f}\n{film['kind']}",
                 ha="center", va="top", transform=axes.transAxes, fontsize=9,
             )  # fmt: skip
-    return _png(figure)
-
-
-def _figure(height: float, title: str, source: str) -> Figure:
-    """An empty figure of README width whose heading ends in the source."""
-    figure = Figure(figsize=(8, height), dpi=DOTS_PER_INCH, layout="constrained")
-    figure.suptitle(f"{title}\n{source_in_words(source)}", fontsize=11)
-    return figure
-
-
-def _png(figure: Figure) -> bytes:
-    """The figure's pixels as PNG with a palette, without a date or a program's name."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # type: ignore[no-untyped-call]  # matplotlib leaves both untyped
-    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
-    picture = Image.fromarray(pixels).convert("RGB")
-    picture = picture.quantize(N_COLOURS, dither=Image.Dither.NONE)
-    file = io.BytesIO()
-    picture.save(file, "PNG", optimize=True)
-    return file.getvalue()
+    return as_png(figure)
 
 
 def _both(evaluate: Mapping[str, Any]) -> str:
@@ -333,15 +300,9 @@ def _finished_curve(
 ) -> bytes:
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.02)
-    _plain(axes)
+    plain(axes)
     axes.legend(
         loc=place, fontsize=9, title="95 % intervals", alignment="left",
         framealpha=1, edgecolor="none",
     )  # fmt: skip
-    return _png(figure)
-
-
-def _plain(axes: Axes) -> None:
-    axes.grid(color="#DDDDDD", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    return as_png(figure)
