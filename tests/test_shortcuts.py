@@ -1,4 +1,4 @@
-"""Two classifiers that cannot see pneumonia, and how they are set beside the model."""
+"""Two classifiers that see next to nothing of a lung, and how they are set beside the model."""
 
 import json
 

@@ -1,9 +1,10 @@
-"""Shortcuts: how far two classifiers come that cannot see pneumonia.
+"""Shortcuts: how far two classifiers come that see next to nothing of a lung.
 
 One is given what a file says of itself (its size in pixels and its colour mode), the other an 8×8
-thumbnail, in which no consolidation can be seen. What they reach, the data set gives away: a model
-that does no better has shown nothing. Both are fitted on train alone, with settings that were fixed
-beforehand; nothing is tuned, neither on validation nor on test.
+thumbnail: how bright each part of a film is, and no more. What they reach, the data set gives away:
+a model that does no better has shown little. A widespread opacity can brighten a thumbnail, so not
+all that it reaches need be a shortcut; what metadata reach is. Both are fitted on train alone, with
+settings that were fixed beforehand; nothing is tuned, neither on validation nor on test.
 """
 
 from collections.abc import Mapping
