@@ -21,8 +21,9 @@ from pneumonia.metrics import Counts, f1, rates
 from pneumonia.records import SOURCES
 
 # The largest difference that still counts as the same, for every figure, on its scale of 0 to 1.
-# A round number, fitted to no figure, though the first run's were known. With 390 and 234 images recall and specificity can hardly
-# meet it: the interval of such a difference alone is 4 to 8 points either way.
+# A round number, fitted to no figure, though those of the first runs were known by then. With 390
+# and 234 images recall and specificity can hardly meet it: the interval of such a difference alone
+# is 4 to 8 points either way.
 MARGIN = 0.05
 
 # What the paper prints of its fine-tuned EfficientNetV2S on the official 624 test images, at 0.5.
