@@ -214,15 +214,20 @@ def intervals(measured: dict) -> dict[str, tuple[float, float, float]]:
 
 def test_every_metric_lies_in_its_interval():
     ends = intervals(evaluation(both(realistic(300)), PARAMS, 1, "own"))
-    assert len(ends) == 2 * (2 + 2 * 5)  # areas, and five at each of two thresholds, a split
+    # A split: areas, five at each of two thresholds; then clinical.py's: one a kind, four points of
+    # the curve, two at each of three prevalences, three of calibration, three at two decisions.
+    n_kinds = len([name for name in ends if ".by_kind." in name])
+    assert len(ends) == n_kinds + 2 * (2 + 2 * 5 + 4 + 2 * 3 + 3 + 3 * 2)
     for name, (low, value, high) in ends.items():
-        assert 0 <= low <= value <= high <= 1, name
+        signed = "in_the_large" in name or "net_benefit" in name
+        assert -signed <= low <= value <= high <= 1, name
 
 
 def test_intervals_are_wider_with_fewer_images():
     few = intervals(evaluation(both(realistic(100)), PARAMS, 1, "own")["test"])
     many = intervals(evaluation(both(realistic(1600)), PARAMS, 1, "own")["test"])
-    for name in few:
+    # A gain in net benefit is next to nothing where the threshold hardly tells two models apart.
+    for name in (name for name in few if not name.startswith("net_benefit")):
         assert few[name][2] - few[name][0] > many[name][2] - many[name][0], name
 
 
@@ -264,6 +269,13 @@ def test_the_figures_are_strict_json_in_a_stable_order_with_six_decimals():
         "roc_auc", "roc_auc_low", "roc_auc_high",
         "average_precision", "average_precision_low", "average_precision_high",
         "at_operating_threshold", "at_half",
+        "by_kind", "at_recall_95", "at_recall_98", "at_specificity_90", "at_specificity_95",
+        "at_prevalence_05", "at_prevalence_20", "at_prevalence_50",
+        "brier", "brier_low", "brier_high",
+        "calibration_error", "calibration_error_low", "calibration_error_high",
+        "calibration_in_the_large", "calibration_in_the_large_low",
+        "calibration_in_the_large_high",
+        "net_benefit_at_10", "net_benefit_at_20",
     ]  # fmt: skip
     assert list(evaluate["test"]["at_half"])[:7] == [
         "tn", "fp", "fn", "tp", "accuracy", "accuracy_low", "accuracy_high",

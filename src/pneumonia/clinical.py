@@ -14,8 +14,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pneumonia.errors import PipelineError
-from pneumonia.intervals import patient_resamples, percentile_interval, wilson_interval
-from pneumonia.metrics import with_interval
+from pneumonia.intervals import (
+    patient_resamples,
+    percentile_interval,
+    wilson_interval,
+    with_interval,
+)
 
 # Shares in percent, which is how the keys of the metrics file name them.
 RECALLS = (95, 98)
@@ -43,7 +47,8 @@ def clinical(
       this specificity. Both tell how well the model ranks, and so no threshold is given: none may
       be taken from test.
     - `at_prevalence_05` …: `npv` and `ppv` at the operating threshold where so many of a hundred
-      are ill, as `predictive_values` has them.
+      are ill, as `predictive_values` has them. Left out is the npv of a model that calls no image
+      normal, and the ppv of one that calls none pneumonia: they are undefined.
     - `brier`: mean of (probability - truth)², in [0, 1]; 0 is perfect.
     - `calibration_error`: mean distance of predicted from observed over the bins of
       `reliability_table`, weighted by their images, in [0, 1]. Noise alone makes it larger than 0,
@@ -74,7 +79,6 @@ def clinical(
     predictions = _sound(predictions)
     y_true, y_prob = _truth_and_probability(predictions)
     y_pred = (y_prob >= threshold).astype(np.int64)
-    _need_both_verdicts(predictions, y_pred, threshold)
     kinds = predictions["kind"].to_numpy(dtype=str)
     bins = _bins(y_prob)
 
@@ -121,7 +125,8 @@ def clinical(
         wilson = _predictive_intervals(y_true, y_pred, percent / 100)
         return {
             key: value
-            for name in ("npv", "ppv")
+            for name, defined in (("npv", not y_pred.all()), ("ppv", y_pred.any()))
+            if defined
             for key, value in with_interval(
                 name,
                 values[f"{name}.{percent}"],
@@ -334,22 +339,6 @@ def _sound(predictions: pd.DataFrame) -> pd.DataFrame:
         )
     # In one order, sums are the same to the last bit.
     return predictions.sort_values("name", ignore_index=True)
-
-
-def _need_both_verdicts(
-    predictions: pd.DataFrame, y_pred: NDArray[np.int64], threshold: float
-) -> None:
-    for name, missing, verdict, side in (
-        ("npv", y_pred.all(), "normal", "below"),
-        ("ppv", not y_pred.any(), "pneumonia", "at or above"),
-    ):
-        if missing:
-            y_prob = predictions["probability"]
-            raise PipelineError(
-                f"{name} is undefined on {_split(predictions)} at threshold {threshold}: expected "
-                f"images that are called {verdict}. Received: none with a probability {side} it, "
-                f"they are {y_prob.min():.6f} to {y_prob.max():.6f}; train longer"
-            )
 
 
 def _split(predictions: pd.DataFrame) -> str:

@@ -71,6 +71,7 @@ def kinds_png(evaluate: Mapping[str, Any]) -> bytes:
             )
             for name in ("npv", "ppv")
             for percent in PREVALENCES
+            if name in test[f"at_prevalence_{percent:02}"]  # undefined where all are called alike
         ],
     )  # fmt: skip
     bottom.set_title(

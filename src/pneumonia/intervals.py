@@ -78,3 +78,12 @@ def percentile_interval(resampled: NDArray[np.float64]) -> tuple[float, float]:
     """
     low, high = np.quantile(resampled, [0.025, 0.975])
     return float(low), float(high)
+
+
+def with_interval(name: str, value: float, interval: tuple[float, float]) -> dict[str, float]:
+    """The metric and the ends of its interval under the names that `dvc metrics diff` shows."""
+    return {
+        name: round(float(value), 6),
+        f"{name}_low": round(interval[0], 6),
+        f"{name}_high": round(interval[1], 6),
+    }

@@ -13,15 +13,21 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
+from pneumonia.clinical import clinical
 from pneumonia.errors import PipelineError
-from pneumonia.intervals import patient_resamples, percentile_interval, wilson_interval
+from pneumonia.intervals import (
+    patient_resamples,
+    percentile_interval,
+    wilson_interval,
+    with_interval,
+)
 from pneumonia.params import check
 from pneumonia.predictions import SPLITS, checked
 
 SCHEMA = 1
 HALF = 0.5
 # Stages that share the one seed of params.yaml draw from streams of their own.
-_BOOTSTRAP_STREAM = 6
+BOOTSTRAP_STREAM = 6
 
 
 @dataclass(frozen=True)
@@ -192,7 +198,7 @@ def evaluation(
                 predictions[predictions["split"] == split],
                 threshold,
                 params.n_bootstrap,
-                [seed, _BOOTSTRAP_STREAM, number],
+                [seed, BOOTSTRAP_STREAM, number],
             )
             for number, split in enumerate(SPLITS)
         },
@@ -247,15 +253,7 @@ def _split_metrics(
             interval["average_precision"],
         ),
         **{key: at(key) for key in thresholds},
-    }
-
-
-def with_interval(name: str, value: float, interval: tuple[float, float]) -> dict[str, float]:
-    """The metric and the ends of its interval under the names that `dvc metrics diff` shows."""
-    return {
-        name: round(float(value), 6),
-        f"{name}_low": round(interval[0], 6),
-        f"{name}_high": round(interval[1], 6),
+        **clinical(predictions, threshold, n_bootstrap, seed),
     }
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from pneumonia.artifacts import read_json, write_text
 from pneumonia.errors import PipelineError, run_stage
-from pneumonia.intervals import wilson_interval
-from pneumonia.metrics import Counts, rates, shown, source_in_words, with_interval
+from pneumonia.intervals import wilson_interval, with_interval
+from pneumonia.metrics import Counts, rates, shown, source_in_words
 from pneumonia.params import load_yaml
 
 METRICS = Path("metrics/evaluate.json")

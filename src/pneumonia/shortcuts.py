@@ -21,8 +21,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pneumonia.dataset import Split
-from pneumonia.intervals import patient_resamples, percentile_interval, wilson_interval
-from pneumonia.metrics import HALF, counts, rates, shown, weighted_areas, with_interval
+from pneumonia.intervals import (
+    patient_resamples,
+    percentile_interval,
+    wilson_interval,
+    with_interval,
+)
+from pneumonia.metrics import HALF, counts, rates, shown, weighted_areas
 from pneumonia.predictions import rounded
 
 SCHEMA = 1
