@@ -322,6 +322,13 @@ def test_no_message_repeats_anything_of_the_patient(recwarn):
         assert not [message for message in messages if secret in message]
 
 
+def test_a_value_that_is_of_the_patient_by_mistake_is_not_repeated():
+    data = written(dataset(WindowCenter="12345678", WindowWidth="9"))
+    message = refusal(data.replace(b"12345678", b"DOE^JANE"))
+    assert "DOE" not in message
+    assert "ValueError" in message
+
+
 def test_damaged_files_give_a_film_or_one_line_and_never_the_patient():
     film = dataset(np.arange(64).reshape(8, 8).tolist(), WindowCenter="32", WindowWidth="64")
     whole = written(film)

@@ -333,6 +333,30 @@ def test_overlays_are_pictures_in_the_films_proportions(tmp_path, predictor, map
         assert (overlay.size, overlay.mode) == ((410, 512), "RGB")
 
 
+@pytest.mark.parametrize(
+    ("logits", "colour"),
+    [
+        # a fifth of 5 logits: 0.6 / 5 = 0.12 of vermillion (213, 94, 0) over 0.88 of grey 51
+        (1, (70, 56, 45)),
+        (20, (148, 77, 20)),  # the strongest there is: 0.6 of it over 0.4 of the grey
+    ],
+)
+def test_a_weak_map_is_pale_and_a_strong_one_is_not(
+    tmp_path, predictor, monkeypatch, logits, colour
+):
+    from pneumonia import maps
+
+    monkeypatch.setattr(
+        maps,
+        "activation_maps",
+        lambda _, images: np.full((len(images), 2, 2), logits, np.float32),
+    )
+    path = put(tmp_path / "film.png", picture(51))
+    (row,) = answers(predictor, path, heatmaps=tmp_path / "maps")
+    with Image.open(row.heatmap) as overlay:
+        assert overlay.getpixel((200, 200)) == colour
+
+
 def test_where_the_network_sees_borders_the_overlay_has_them(tmp_path, predictor, maps):
     padding = PreprocessParams(image_size=32, resampling="bilinear", fit="pad")
     predictor = Predictor(MeanGrey(), 0.4, 0.98, "phantoms", padding)

@@ -50,6 +50,13 @@ def test_a_negative_is_inverted():
     assert codes(ImageOps.invert(film()).rotate(90)) == {"inverted", "rotated"}
 
 
+def test_of_a_turned_film_or_a_negative_its_greys_are_not_told_as_well():
+    dark = film(mean=60)
+    assert codes(dark) == {"far"}
+    assert codes(dark.rotate(90)) == {"rotated"}
+    assert codes(ImageOps.invert(dark)) == {"inverted"}
+
+
 def test_likeness_does_not_depend_on_brightness_or_contrast():
     grey = np.arange(64.0).reshape(8, 8) ** 1.5
     likeness, turned, inverted = best_likeness(grey)

@@ -32,7 +32,9 @@ from pneumonia.quality import colour_of, warnings_of
 
 BATCH = 64  # predict_probabilities' own: rows come out by so many
 _OVERLAY_SIDE = 512  # pixels of an overlay's longer side
-_FULL_COLOUR = 5.0  # logits; the same for all films, so that their overlays can be compared
+# Logits at full colour are a map's strongest, but at least these (0.993 as a probability): a weak
+# map stays pale, and a strong one keeps its shape.
+_FULL_COLOUR = 5.0
 _MAX_NAME = 50  # characters of an overlay's name before its number; each is up to 4 bytes of 255
 
 # The formats by which films often come, and which are not read: how they begin.
@@ -340,8 +342,9 @@ def _overlays(classifier: Any, films: list[_Film], images: NDArray[np.uint8]) ->
 
     for film, one in zip(films, activation_maps(classifier, images), strict=True):
         if film.canvas is not None:
+            limit = max(_FULL_COLOUR, float(np.abs(one).max()))
             picture = io.BytesIO()
-            Image.fromarray(overlay(film.canvas, one, _FULL_COLOUR)).save(picture, "PNG")
+            Image.fromarray(overlay(film.canvas, one, limit)).save(picture, "PNG")
             yield picture.getvalue()
 
 
