@@ -6,6 +6,7 @@ import json
 import os
 import zipfile
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -117,15 +118,20 @@ def test_more_films_than_a_batch_come_in_their_order(tmp_path, predictor):
     np.testing.assert_allclose([row.probability for row in rows], expected, rtol=0, atol=1e-6)
 
 
-def test_rows_come_out_long_before_the_last_film_is_read(tmp_path, predictor, monkeypatch):
+def test_rows_come_out_long_before_the_last_film_is_asked_for(tmp_path, predictor, monkeypatch):
     path = put(tmp_path / "a.png", picture(51))
-    read = []
-    original = module._read
-    monkeypatch.setattr(module, "_read", lambda *args: read.append(1) or original(*args))
+    asked = []
+
+    class Counting(ThreadPoolExecutor):
+        def submit(self, *args):
+            asked.append(args)
+            return super().submit(*args)
+
+    monkeypatch.setattr(module, "ThreadPoolExecutor", Counting)
     rows = predict([(path, None)] * 20 * BATCH, predictor)
     next(rows)
-    # One batch answered, one ahead, and what was waiting for a worker.
-    assert len(read) <= 3 * BATCH + 1
+    # One batch answered, and two waiting behind it.
+    assert len(asked) <= 3 * BATCH + 1
     rows.close()
 
 
