@@ -329,7 +329,7 @@ def test_a_value_that_is_of_the_patient_by_mistake_is_not_repeated():
     assert "ValueError" in message
 
 
-def test_damaged_files_give_a_film_or_one_line_and_never_the_patient():
+def test_damaged_files_give_a_film_or_one_line_and_never_the_patient(caplog):
     film = dataset(np.arange(64).reshape(8, 8).tolist(), WindowCenter="32", WindowWidth="64")
     whole = written(film)
     rng = np.random.default_rng(5)
@@ -346,6 +346,7 @@ def test_damaged_files_give_a_film_or_one_line_and_never_the_patient():
                 message = str(error)
             assert "\n" not in message
             assert not [secret for secret in PATIENT.values() if secret in message]
+    assert caplog.text == ""
     shown = [str(one.message) for one in warned]
     assert not [secret for secret in PATIENT.values() if secret in "".join(shown)]
 

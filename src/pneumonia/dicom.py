@@ -7,6 +7,7 @@ pydicom is imported inside the functions that need it.
 """
 
 import io
+import logging
 from typing import Any
 
 import numpy as np
@@ -67,8 +68,9 @@ def decode_dicom(data: bytes) -> tuple[Image.Image, dict[str, str]]:
     import pydicom
     from pydicom import config
 
-    # pydicom's warnings of odd values repeat them.
+    # What pydicom warns of odd values and logs repeats them.
     config.settings.reading_validation_mode = config.IGNORE
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
     if _DEFLATED in data:
         raise PipelineError(
             "expected DICOM that is not deflated as a whole. Received: the transfer syntax "
