@@ -384,7 +384,7 @@ def test_films_of_one_name_have_overlays_of_their_own(tmp_path, predictor, maps)
 
 
 def test_an_overlay_has_a_name_that_a_file_can_have(tmp_path, predictor, maps):
-    path = put(tmp_path / ("\n" * 60 + "é" * 60 + ".png"), picture(51))
+    path = put(tmp_path / ("\n" * 100 + "é" * 70 + ".png"), picture(51))
     (row,) = answers(predictor, path, heatmaps=tmp_path / "maps")
     assert row.heatmap.is_file()
     assert row.heatmap.name.isprintable()
