@@ -130,10 +130,11 @@ def test_blur_spreads_a_point_by_its_share_of_the_side_and_loses_no_light(side):
 
 
 def test_low_contrast_keeps_each_films_mean_and_a_share_of_the_distance_from_it():
-    film = np.array([[100, 200], [100, 200]], np.uint8)  # mean 150
+    film = np.array([[100, 201], [100, 201]], np.uint8)  # mean 150.5
     films = np.stack([film, film // 2])  # 50 and 100, mean 75
-    result = corrupted(films, "low_contrast", 1, 1)  # 0.4 of 50 and of 25
-    assert result[0].tolist() == [[130, 170], [130, 170]]
+    # 0.4 of 50.5 is 20.2, so 130.3 and 170.7, which are rounded; and 0.4 of 25.
+    result = corrupted(films, "low_contrast", 1, 1)
+    assert result[0].tolist() == [[130, 171], [130, 171]]
     assert result[1].tolist() == [[65, 85], [65, 85]]
 
 
