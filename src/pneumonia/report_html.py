@@ -50,7 +50,7 @@ code { font: .9em ui-monospace, "Cascadia Mono", Menlo, Consolas, monospace;
 nav { margin: 1rem 0 0; font-size: .95rem; }
 nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1rem; margin: 0; padding: 0;
   list-style: none; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.25rem, 1fr));
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(max(9.25rem, 30%), 1fr));
   gap: .5rem; margin: 1rem 0 .5rem; }
 .cards div { padding: .5rem .75rem; background: var(--box); border: 1px solid var(--line);
   border-radius: .4rem; }
