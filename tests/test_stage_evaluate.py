@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from pneumonia import figures
+from pneumonia import clinical_figures, figures, robustness_figures
 from pneumonia.artifacts import read_json, read_table
 from pneumonia.errors import PipelineError
 from pneumonia.metrics import EvaluateParams, evaluation
@@ -20,7 +20,9 @@ from stages import evaluate
 
 DVC_YAML = Path(__file__).parent.parent / "dvc.yaml"
 N_IMAGES = {"validation": 48, "test": 60}
+N_TRAIN = 30
 PICTURES = ("accuracy_loss.png", "roc.png", "precision_recall.png", "confusion.png", "samples.png")
+MAPS = ("maps.png", "maps_sanity.png")
 CURVES = ("train/loss", "train/accuracy", "eval/loss", "eval/accuracy", "eval/roc_auc")
 
 
@@ -29,7 +31,7 @@ def root(tmp_path, monkeypatch) -> Path:
     """All that evaluate reads; the model is the mean grey, brighter for pneumonia."""
     root = tmp_path / "root"
     random = np.random.default_rng(3)
-    for split, n_images in N_IMAGES.items():
+    for split, n_images in {**N_IMAGES, "train": N_TRAIN}.items():
         folder = root / "data/processed" / split
         folder.mkdir(parents=True)
         number = np.arange(n_images)
@@ -62,10 +64,18 @@ def root(tmp_path, monkeypatch) -> Path:
         "predict_probabilities",
         lambda classifier, images: images.mean(axis=(1, 2)) / 255,
     )
+    # There is no network to look into; tests/test_map_study.py does.
+    monkeypatch.setattr(
+        evaluate,
+        "map_study",
+        lambda *given: ({"n_films": len(given[3])}, dict.fromkeys(MAPS, repr(given[4]).encode())),
+    )
     # Drawing takes longer than all the rest; two tests have it done.
     monkeypatch.setattr(
         evaluate, "pictures", lambda *given: dict.fromkeys(PICTURES, repr(given[-1]).encode())
     )
+    monkeypatch.setattr(evaluate, "clinical_pictures", lambda *given: {})
+    monkeypatch.setattr(evaluate, "robustness_png", lambda *given: b"")
     return root
 
 
@@ -73,6 +83,8 @@ def root(tmp_path, monkeypatch) -> Path:
 def drawing(root, monkeypatch) -> None:
     """Pictures are drawn after all."""
     monkeypatch.setattr(evaluate, "pictures", figures.pictures)
+    monkeypatch.setattr(evaluate, "clinical_pictures", clinical_figures.clinical_pictures)
+    monkeypatch.setattr(evaluate, "robustness_png", robustness_figures.robustness_png)
 
 
 def write_params(root: Path, source: str, target_recall: float = 0.9) -> None:
@@ -80,6 +92,7 @@ def write_params(root: Path, source: str, target_recall: float = 0.9) -> None:
         "seed": 7,
         "fetch": {"source": source, "archive": None, "sha256": None},
         "evaluate": {"target_recall": target_recall, "n_bootstrap": 100},
+        "robustness": {"n_images": 20},
     }
     (root / "params.yaml").write_text(yaml.safe_dump(params))
 
@@ -136,7 +149,7 @@ def test_test_is_opened_once_and_after_the_threshold_is_stored(root, monkeypatch
 
     monkeypatch.setattr(evaluate, "open_split", watching)
     evaluate.main(root)
-    assert opened == [("validation", False), ("test", True)]
+    assert opened == [("validation", False), ("test", True), ("train", True)]
 
 
 def test_nothing_about_test_changes_the_operating_point(root):
@@ -159,6 +172,27 @@ def test_the_operating_point_reaches_its_target_on_validation(root):
     assert point["chosen_on"] == "validation"
 
 
+def test_the_model_beside_the_shortcuts_is_the_model_of_evaluate_json(root):
+    evaluate.main(root)
+    beside = read_json(root / "metrics/shortcuts.json")
+    assert beside["n_train_images"] == N_TRAIN
+    recorded = read_json(root / "metrics/evaluate.json")["test"]
+    # Interval and all: the resamples are the same patients.
+    for name in ("roc_auc", "roc_auc_low", "roc_auc_high"):
+        assert beside["model"][name] == recorded[name]
+
+
+def test_corruptions_are_tried_on_a_sample_and_can_be_turned_off(root):
+    evaluate.main(root)
+    table = read_table(root / "metrics/robustness.csv")
+    assert set(table["n_images"]) == {20}
+    assert table["corruption"][0] == "none"
+    params = (root / "params.yaml").read_text().replace("n_images: 20", "n_images: 0")
+    (root / "params.yaml").write_text(params)
+    evaluate.main(root)
+    assert len((root / "metrics/robustness.csv").read_text().splitlines()) == 1
+
+
 def test_a_second_run_gives_the_same_bytes(root, drawing):
     evaluate.main(root)
     once = written(root)
@@ -171,7 +205,8 @@ def test_a_second_run_gives_the_same_bytes(root, drawing):
 def test_tables_have_no_empty_and_no_infinite_cell(root):
     evaluate.main(root)
     tables = sorted((root / "plots/evaluate").glob("*.csv"))
-    assert len(tables) == 7
+    assert len(tables) == 9
+    tables.append(root / "metrics/robustness.csv")
     for table in tables:
         cells = [cell for row in csv.reader(table.open()) for cell in row]
         assert not {"", "inf", "-inf", "nan", "Infinity"} & set(cells), table.name
@@ -197,8 +232,9 @@ def test_films_that_are_not_public_leave_no_name_and_no_picture(root, monkeypatc
     for path, data in written(root).items():
         assert b"film0" not in data, path
         assert b"child" not in data, path
-    # The films given to the pictures, by the stand-in above: none.
+    # The films given to the pictures, by the stand-ins above: none.
     assert (root / "plots/evaluate/samples.png").read_bytes() == b"None"
+    assert (root / "plots/evaluate/maps.png").read_bytes() == b"None"
     predictions = read_table(root / "metrics/predictions.csv", text=TEXT_COLUMNS)
     # A patient's images still belong together: 48 and 60 images, two a patient.
     assert predictions.groupby("split")["patient_id"].nunique().to_dict() == {

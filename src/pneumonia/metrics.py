@@ -27,7 +27,7 @@ from pneumonia.predictions import SPLITS, checked
 SCHEMA = 1
 HALF = 0.5
 # Stages that share the one seed of params.yaml draw from streams of their own.
-BOOTSTRAP_STREAM = 6
+_BOOTSTRAP_STREAM = 6
 
 
 @dataclass(frozen=True)
@@ -198,11 +198,16 @@ def evaluation(
                 predictions[predictions["split"] == split],
                 threshold,
                 params.n_bootstrap,
-                [seed, BOOTSTRAP_STREAM, number],
+                resampling_seed(seed, split),
             )
-            for number, split in enumerate(SPLITS)
+            for split in SPLITS
         },
     }
+
+
+def resampling_seed(seed: int, split: str) -> list[int]:
+    """Seed of the resamples of one split: with it another figure has the very same patients."""
+    return [seed, _BOOTSTRAP_STREAM, SPLITS.index(split)]
 
 
 def _split_metrics(

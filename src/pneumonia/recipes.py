@@ -123,6 +123,7 @@ def section_types() -> dict[str, type]:
     from pneumonia.model import ModelParams
     from pneumonia.phantoms import PhantomParams
     from pneumonia.records import FetchParams
+    from pneumonia.robustness import RobustnessParams
     from pneumonia.splits import SplitParams
     from pneumonia.training import PhaseParams
 
@@ -137,6 +138,7 @@ def section_types() -> dict[str, type]:
         "train_frozen": PhaseParams,
         "finetune": PhaseParams,
         "evaluate": EvaluateParams,
+        "robustness": RobustnessParams,
     }
 
 

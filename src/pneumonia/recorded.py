@@ -1,7 +1,7 @@
-"""The recorded state in words: its figures in README.md and MODEL_CARD.md, beside the paper's.
+"""The recorded state in words: its figures in README.md, beside the paper's.
 
 `python -m pneumonia.recorded` writes them from metrics/evaluate.json and params.yaml; a test fails
-where a document says something else.
+where the document says something else.
 """
 
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pneumonia.artifacts import read_json, write_text
+from pneumonia.comparison import PAPER, PAPER_ROC_AUC
 from pneumonia.errors import PipelineError, run_stage
 from pneumonia.intervals import wilson_interval, with_interval
 from pneumonia.metrics import Counts, rates, shown, source_in_words
@@ -18,11 +19,6 @@ METRICS = Path("metrics/evaluate.json")
 PARAMS = Path("params.yaml")
 BEGIN, END = "<!-- recorded:begin -->", "<!-- recorded:end -->"
 
-# What the paper prints of its fine-tuned EfficientNetV2S on the official 624 test images. Its area
-# has no interval: that would need a probability for each image.
-PAPER = Counts(tn=184, fp=50, fn=39, tp=351)
-PAPER_ROC_AUC = "0.905"
-
 # Each document, and the pictures of plots/evaluate under its table.
 DOCUMENTS: Mapping[Path, Mapping[str, str]] = {
     Path("README.md"): {
@@ -31,7 +27,6 @@ DOCUMENTS: Mapping[Path, Mapping[str, str]] = {
         "samples": "Test films of each outcome with probability, verdict and truth",
         "accuracy_loss": "Accuracy and loss by epoch, training and validation, both phases",
     },
-    Path("MODEL_CARD.md"): {},
 }
 
 

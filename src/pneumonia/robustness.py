@@ -10,8 +10,13 @@ from numpy.typing import NDArray
 
 from pneumonia.corruptions import CORRUPTIONS, corrupted
 from pneumonia.errors import PipelineError
-from pneumonia.intervals import patient_resamples, percentile_interval, wilson_interval
-from pneumonia.metrics import counts, rates, weighted_areas, with_interval
+from pneumonia.intervals import (
+    patient_resamples,
+    percentile_interval,
+    wilson_interval,
+    with_interval,
+)
+from pneumonia.metrics import counts, rates, weighted_areas
 from pneumonia.paired import loss_bounds
 from pneumonia.params import check
 from pneumonia.predictions import rounded

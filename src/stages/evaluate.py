@@ -2,34 +2,56 @@
 
 Reads   models/finetune.keras
         data/processed/validation, data/processed/test
+        data/processed/train      for two classifiers that cannot see pneumonia
         metrics/{train_frozen,finetune}/plots/metrics  DVCLive's curves of the two phases
 Writes  models/operating_point.json  the threshold, and what it was chosen for
         metrics/evaluate.json        counts, rates and areas with intervals
         metrics/predictions.csv      a row an image, from which all figures are derived
+        metrics/shortcuts.json       how far file metadata and a thumbnail come
+        metrics/robustness.csv       recall, specificity and area under graded corruptions
+        metrics/maps.json            whether the activation maps depend on what was learned
         plots/evaluate/              tables that DVC draws, and pictures
-Params  seed, evaluate, fetch.source
+Params  seed, evaluate, robustness, fetch.source
 """
 
 import logging
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pneumonia.artifacts import read_table, write_bytes, write_json, write_table
+from pneumonia.clinical import decision_table, reliability_table
+from pneumonia.clinical_figures import clinical_pictures
 from pneumonia.curves import history_table, plot_tables
 from pneumonia.dataset import Split, open_split
 from pneumonia.errors import run_stage
 from pneumonia.figures import pictures, sample_films
-from pneumonia.metrics import EvaluateParams, evaluation, metrics_table, operating_point
+from pneumonia.map_study import map_study
+from pneumonia.metrics import (
+    EvaluateParams,
+    evaluation,
+    metrics_table,
+    operating_point,
+    resampling_seed,
+)
 from pneumonia.model_files import load_classifier, predict_probabilities
 from pneumonia.params import load_section
 from pneumonia.predictions import as_printed, split_predictions
 from pneumonia.privacy import key_from_environment
+from pneumonia.progress import reported
 from pneumonia.records import is_public
+from pneumonia.robustness import SETTINGS, RobustnessParams, robustness
+from pneumonia.robustness import as_printed as robustness_as_printed
+from pneumonia.robustness_figures import robustness_png
+from pneumonia.shortcuts import shortcuts
 
 MODEL = Path("models/finetune.keras")
+TRAIN = Path("data/processed/train")
 VALIDATION = Path("data/processed/validation")
 TEST = Path("data/processed/test")
 FROZEN_CURVES = Path("metrics/train_frozen/plots/metrics")
@@ -37,6 +59,9 @@ FINETUNE_CURVES = Path("metrics/finetune/plots/metrics")
 OPERATING_POINT = Path("models/operating_point.json")
 METRICS = Path("metrics/evaluate.json")
 PREDICTIONS = Path("metrics/predictions.csv")
+SHORTCUTS = Path("metrics/shortcuts.json")
+ROBUSTNESS = Path("metrics/robustness.csv")
+MAPS = Path("metrics/maps.json")
 PLOTS = Path("plots/evaluate")
 
 log = logging.getLogger("evaluate")
@@ -47,6 +72,7 @@ def main(root: Path = Path()) -> None:
     start = time.monotonic()
     seed = load_section(root / "params.yaml", "seed", int)
     params = load_section(root / "params.yaml", "evaluate", EvaluateParams)
+    corrupted = load_section(root / "params.yaml", "robustness", RobustnessParams)
     source = load_section(root / "params.yaml", "fetch.source", str)
     key = None if is_public(source) else key_from_environment()
     histories = {
@@ -54,38 +80,67 @@ def main(root: Path = Path()) -> None:
         "finetune": _history(root / FINETUNE_CURVES),
     }
     classifier = load_classifier(root / MODEL)
+    probabilities = partial(predict_probabilities, classifier)
 
-    validation = _predictions(classifier, open_split(root / VALIDATION), "validation", key)
+    films = open_split(root / VALIDATION)
+    validation = split_predictions(
+        films.index, _predicted(probabilities, films, "validation"), "validation", key
+    )
     point = operating_point(validation, params, source)
     write_json(root / OPERATING_POINT, point)
     threshold = point["operating_threshold"]
     log.info("operating threshold %.6f, chosen on validation and stored", threshold)
 
-    test_split = open_split(root / TEST)
-    test = _predictions(classifier, test_split, "test", key)
+    films = open_split(root / TEST)
+    y_prob = _predicted(probabilities, films, "test")
+    test = split_predictions(films.index, y_prob, "test", key)
     predictions = pd.concat([validation, test], ignore_index=True)
     evaluate = evaluation(predictions, params, seed, source)
+    resampling = params.n_bootstrap, resampling_seed(seed, "test")
 
-    films = sample_films(test, threshold)
-    place_of = test_split.index["name"].tolist().index
+    beside = shortcuts(open_split(root / TRAIN), films, y_prob, *resampling)
+    settings = partial(reported, n_items=len(SETTINGS), what="corruptions tried", log=log)
+    robust = robustness(
+        probabilities, films.images, films.index, threshold, corrupted.n_images, seed, settings
+    )
+    samples = sample_films(test, threshold)
     # Under a key the names are not the index's, and no film is shown.
-    images = None if key else test_split.images[[place_of(name) for name in films["name"]]]
-    for name, table in plot_tables(predictions, threshold, histories).items():
+    place_of = films.index["name"].tolist().index
+    places = None if key else np.array([place_of(name) for name in samples["name"]])
+    maps, map_pictures = map_study(classifier, films, y_prob, samples, places, evaluate)
+    images = None if places is None else films.images[places]
+
+    tables = {
+        **plot_tables(predictions, threshold, histories),
+        "reliability_test.csv": reliability_table(test, *resampling),
+        "decision_test.csv": decision_table(test, *resampling),
+    }
+    drawn = {
+        **pictures(predictions, evaluate, histories, samples, images),
+        **clinical_pictures(tables["reliability_test.csv"], tables["decision_test.csv"], evaluate),
+        "robustness.png": robustness_png(robust, evaluate),
+        **map_pictures,
+    }
+    for name, table in tables.items():
         write_table(root / PLOTS / name, table)
-    for name, data in pictures(predictions, evaluate, histories, films, images).items():
+    for name, data in drawn.items():
         write_bytes(root / PLOTS / name, data)
+    write_json(root / SHORTCUTS, beside)
+    write_table(root / ROBUSTNESS, robustness_as_printed(robust))
+    write_json(root / MAPS, maps)
     write_table(root / PREDICTIONS, as_printed(predictions))
     write_json(root / METRICS, evaluate)
     log.info("pictures in %s; took %.0f s", PLOTS, time.monotonic() - start)
     log.info("\n%s", metrics_table(evaluate))
 
 
-def _predictions(classifier: Any, split: Split, name: str, key: bytes | None) -> pd.DataFrame:
-    """The predictions table of one split."""
-    kinds = split.index["kind"].value_counts().to_dict()
-    log.info("%s: %d images %s", name, len(split.index), kinds)
-    y_prob = predict_probabilities(classifier, split.images)
-    return split_predictions(split.index, y_prob, name, key)
+def _predicted(
+    probabilities: Callable[[NDArray[np.uint8]], NDArray[np.float64]], films: Split, name: str
+) -> NDArray[np.float64]:
+    """(n_images,) P(pneumonia) of one split, in its order."""
+    kinds = films.index["kind"].value_counts().to_dict()
+    log.info("%s: %d images %s", name, len(films.index), kinds)
+    return probabilities(films.images)
 
 
 def _history(folder: Path) -> pd.DataFrame:
