@@ -75,6 +75,7 @@ def test_of_60_pairs_with_5_points_of_recall_lost_none_passes(likeness):
         Truth(0.6, -0.1, 0.3),
         Truth(0.5, 0.5, 0.5),  # the candidate is right nowhere
         Truth(1.0, 1.0, 1.0),
+        Truth(0.9, 0, 0.2),  # 1 - 0.9 - 0.1 is a hair below 0
     ],
 )
 @pytest.mark.parametrize("likeness", [0.0, 0.5])
@@ -186,7 +187,7 @@ def test_the_table_has_a_row_for_each_scenario(tmp_path, monkeypatch, caplog):
         "2 pairs each, images {'bacterial': 242, 'viral': 148, 'normal': 234}, margins"
     )
     assert [row.split(" | ")[0] for row in rows] == [f"| {each.name}" for each in SCENARIOS]
-    assert {row.count("|") for row in (heads, *rows)} == {11}
+    assert {row.count("|") for row in (*heads.splitlines(), *rows)} == {11}
 
 
 def test_too_few_test_images_of_a_kind_are_refused(tmp_path):
