@@ -15,7 +15,7 @@ import pytest
 
 from pneumonia.errors import PipelineError
 from pneumonia.params import load_yaml
-from pneumonia.remote import completeness
+from pneumonia.remote import _one_line, completeness
 from s3 import REGION, Line, Store
 from tiny_repository import ROOT, STAGES, ask_dvc, copy_of_the_repository, hashes, ran
 
@@ -383,12 +383,23 @@ def test_what_is_set_up_wrong_is_one_line(first, second, store, machine, monkeyp
     use(second, **right)
     with store.looking_at_keys():
         assert "The AWS Access Key Id you provided does not exist" in said()
+    key, whole = key_of(first, DIRECTORY), store.get(key_of(first, DIRECTORY))
+    store.put(key, whole[:-1])  # a list of files that is none
+    assert "is corrupted" in said()
+    store.put(key, whole)
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     assert "Unable to locate credentials" in said()
+    (second / "dvc.yaml").write_text("stages:\n  fetch: {}\n")
+    assert "dvc.yaml" in said()
     (second / ".dvc/config.local").unlink()
     assert said().startswith("expected a remote of DVC (none). Received: no default;")
     with pytest.raises(PipelineError, match=r"\(none\)\. Received: elsewhere;"):
         completeness(second, "elsewhere")
+
+
+def test_what_others_say_in_several_lines_becomes_one():
+    with pytest.raises(PipelineError, match="^remote x: it is no use$"), _one_line("remote x"):
+        raise OSError("it is\n  no use")
 
 
 def test_a_lock_that_does_not_name_every_output_is_refused(second, machine):
