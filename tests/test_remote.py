@@ -398,7 +398,7 @@ def test_what_is_set_up_wrong_is_one_line(first, second, store, machine, monkeyp
 
 
 def test_what_others_say_in_several_lines_becomes_one():
-    with pytest.raises(PipelineError, match="^remote x: it is no use$"), _one_line("remote x"):
+    with pytest.raises(PipelineError, match=r"^remote x: it is no use$"), _one_line("remote x"):
         raise OSError("it is\n  no use")
 
 
