@@ -1,6 +1,7 @@
 """The gate's rules on pairs of models whose true difference is known."""
 
 import logging
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -118,6 +119,20 @@ def test_a_pair_that_cannot_be_is_refused(shares):
         Truth(*shares)
 
 
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_a_scenario_is_what_its_name_says(scenario):
+    of_kind = scenario.of_kind
+    losses = dict(re.findall(r"(\w+) −(\d+) points", scenario.name))
+    if "the same" not in scenario.name:
+        for kind, of in {"bacterial": "recall", "viral": "recall", "normal": "specificity"}.items():
+            points = losses.get(kind, losses.get(of, 0))
+            assert of_kind[kind].loss == pytest.approx(int(points) / 100)
+    if named := re.search(r"([\d.]+) %(?: and (\d+) %)? discordant", scenario.name):
+        shares = [float(share) / 100 for share in named.groups(default="10")]
+        discordant = [of_kind[kind].discordant for kind in ("bacterial", "viral", "normal")]
+        assert discordant == pytest.approx([shares[0], *shares])
+
+
 def test_each_kind_goes_its_own_way_through_the_rules():
     kinds = {
         "bacterial": Truth(1.0, 0, 0),
@@ -186,7 +201,7 @@ def test_a_row_counts_the_pairs_that_hold_each_rule_the_losses_and_all():
 def test_the_table_has_a_row_for_each_scenario(tmp_path, monkeypatch, caplog):
     shutil.copy(ROOT / POLICY, tmp_path)
     table = films().assign(split="test", name=[f"{n}" for n in range(624)])
-    validation = table.assign(split="validation", kind="unknown")
+    validation = table.assign(split="validation")
     write_table(tmp_path / PREDICTIONS, pd.concat([table, validation]))
     monkeypatch.setattr(gate_simulation, "N_BOOTSTRAP", 1000)
     with caplog.at_level(logging.INFO):
@@ -196,6 +211,8 @@ def test_the_table_has_a_row_for_each_scenario(tmp_path, monkeypatch, caplog):
         "2 pairs each, images {'bacterial': 242, 'viral': 148, 'normal': 234}, margins"
     )
     assert [row.split(" | ")[0] for row in rows] == [f"| {each.name}" for each in SCENARIOS]
+    # Wilson's interval of 2 of 2 begins at 2 / (2 + 1.96²).
+    assert "| 100.0 (34.2–100.0) |" in rows[0]
     assert {row.count("|") for row in (*heads.splitlines(), *rows)} == {11}
 
 
