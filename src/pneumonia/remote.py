@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 # None of these packages ships types.
-from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
-from dvc.exceptions import DvcException  # type: ignore[import-untyped]
-from dvc.repo import Repo  # type: ignore[import-untyped]
-from dvc.stage.serialize import to_single_stage_lockfile  # type: ignore[import-untyped]
-from dvc.utils import dict_sha256  # type: ignore[import-untyped]
+from botocore.exceptions import BotoCoreError
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.stage.serialize import to_single_stage_lockfile
+from dvc.utils import dict_sha256
 from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.tree import Tree
 from dvc_objects.errors import ObjectFormatError
