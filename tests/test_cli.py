@@ -1,6 +1,7 @@
 """The command line: what it prints, what it refuses, and how fast it answers."""
 
 import importlib
+import os
 import subprocess
 import sys
 import time
@@ -64,6 +65,18 @@ def test_outside_a_checkout_it_is_one_line_and_status_1(tmp_path, command):
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert "a clone of the repository" in done.stderr
+
+
+def test_a_reader_who_has_read_enough_gets_no_traceback():
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "pneumonia.cli", "ledger"],
+        cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True,
+        env={"PYTHONPATH": str(ROOT / "src"), "PATH": os.environ["PATH"]},
+    )  # fmt: skip
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The command `pneumonia`: what people type that is not a stage."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -11,7 +12,12 @@ from pneumonia.errors import run_stage
 def main() -> None:
     """Run what the command line asks for; what the person can put right is one line, status 1."""
     arguments = _parser().parse_args()
-    run_stage(lambda: arguments.run(arguments))
+    try:
+        run_stage(lambda: arguments.run(arguments))
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has read enough; Python would complain at its own end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 def _parser() -> argparse.ArgumentParser:
