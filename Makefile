@@ -18,15 +18,16 @@ INSTALLED := .venv/installed-$(notdir $(LOCK))
 
 .PHONY: help
 help:  ## list the targets
-	@sed -n -E 's/^([a-z]+):[^#]*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | awk -F '|' '{ printf "  make %-7s %s\n", $$1, $$2 }'
+	@sed -n -E 's/^([a-z]+):[^#]*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | awk -F '|' '{ printf "  make %-8s %s\n", $$1, $$2 }'
 
 .PHONY: demo
 demo: $(INSTALLED)  ## all six stages on drawn phantoms: no data, no internet, under 5 minutes
 	@pneumonia demo
 
+# PULL=1: a stage that another machine has finished and pushed comes from the remote.
 .PHONY: repro
-repro: $(INSTALLED)  ## what params.yaml says; RECIPE=name with recipes/name.yaml laid over it
-	@$(if $(RECIPE),pneumonia repro '$(RECIPE)',dvc repro)
+repro: $(INSTALLED)  ## what params.yaml says; RECIPE=name lays recipes/name.yaml over it; PULL=1
+	@$(if $(RECIPE),pneumonia repro '$(RECIPE)',dvc repro) $(if $(PULL),--pull)
 
 .PHONY: test
 test: $(INSTALLED)  ## every test; those on real radiographs where PNEUMONIA_MIRROR has them
@@ -37,7 +38,57 @@ check: $(INSTALLED)  ## lint, format, types, and what else guards the repository
 	ruff check .
 	ruff format --check .
 	mypy
-	python -m pytest -q tests/test_repository.py tests/test_graph.py
+	git ls-files -z .ci/run '*.sh' | xargs -0 shellcheck
+	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	zizmor --offline --no-progress --quiet --persona pedantic .github
+	python -m pytest -q tests/test_repository.py tests/test_graph.py tests/test_workflows.py
+
+.PHONY: fresh
+fresh: $(INSTALLED)  ## does dvc.lock belong to the code and the parameters? On a clone without data
+	@dvc repro --dry --allow-missing
+
+# What the gate compares with; CI gives the merge base.
+BASE ?= main
+# A folder for what the gate and the summary write.
+REPORT ?= report
+
+.PHONY: gate
+gate: $(INSTALLED)  ## may this be merged? BASE=main; CANDIDATE=revision, else the working tree
+	@mkdir -p '$(REPORT)'
+	@rm -f '$(REPORT)/gate.md' '$(REPORT)/gate.json'  # an older verdict is nobody's
+	@pneumonia gate --base '$(BASE)' $(if $(CANDIDATE),--candidate '$(CANDIDATE)') \
+		$(if $(NEW_BASELINE),--new-baseline) \
+		--markdown '$(REPORT)/gate.md' --json '$(REPORT)/gate.json' || [ $$? -eq 6 ]  # 6: waived
+
+.PHONY: ledger
+ledger: $(INSTALLED)  ## every opening of the test set
+	@pneumonia ledger
+
+.PHONY: remote
+remote: $(INSTALLED)  ## is all that dvc.lock names in DVC's remote? CANDIDATE=folder, else here
+	@pneumonia remote $(if $(CANDIDATE),--candidate '$(CANDIDATE)')
+
+.PHONY: pull
+pull: $(INSTALLED)  ## data, models and run-cache from the remote; WHAT=paths, CANDIDATE=folder
+	@cd '$(or $(CANDIDATE),.)' && dvc pull --run-cache --allow-missing $(WHAT)
+
+.PHONY: push
+push: $(INSTALLED)  ## data, models and run-cache to the remote
+	@dvc push --run-cache
+
+.PHONY: confirm
+confirm: $(INSTALLED)  ## the locked model again: does it give the recorded probabilities? CANDIDATE=folder
+	@pneumonia confirm $(if $(CANDIDATE),--candidate '$(CANDIDATE)')
+
+.PHONY: summary
+summary: $(INSTALLED)  ## what a reviewer reads, as Markdown; BASE, CANDIDATE, REPORT as for gate
+	@mkdir -p '$(REPORT)'
+	@pneumonia summary --base '$(BASE)' $(if $(CANDIDATE),--candidate '$(CANDIDATE)') \
+		$(if $(PICTURES),--pictures '$(PICTURES)') --gate '$(REPORT)/gate.md' > '$(REPORT)/summary.md'
+
+.PHONY: record
+record: $(INSTALLED)  ## write the recorded figures into README.md and MODEL_CARD.md
+	@python -m pneumonia.recorded
 
 .PHONY: lock
 lock: $(INSTALLED)  ## pin every dependency anew from pyproject.toml, for Python 3.11 to 3.13

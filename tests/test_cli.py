@@ -1,5 +1,7 @@
 """The command line: what it prints, what it refuses, and how fast it answers."""
 
+import importlib
+import os
 import subprocess
 import sys
 import time
@@ -23,7 +25,8 @@ def test_help_lists_the_commands_and_says_what_this_is_not_for():
     done = pneumonia("--help")
     assert done.returncode == 0
     assert "repro" in done.stdout
-    assert "demo" in done.stdout
+    for command in ("demo", "gate", "ledger", "remote", "confirm", "summary"):
+        assert f"    {command} " in done.stdout
     assert "not for diagnosis" in done.stdout
 
 
@@ -64,6 +67,18 @@ def test_outside_a_checkout_it_is_one_line_and_status_1(tmp_path, command):
     assert "a clone of the repository" in done.stderr
 
 
+def test_a_reader_who_has_read_enough_gets_no_traceback():
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "pneumonia.cli", "ledger"],
+        cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True,
+        env={"PYTHONPATH": str(ROOT / "src"), "PATH": os.environ["PATH"]},
+    )  # fmt: skip
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 @pytest.fixture
 def asked(monkeypatch, tmp_path):
     """What the command line asks of `recipes`, in order; nothing runs, the checkout is empty."""
@@ -99,6 +114,43 @@ def test_repro_checks_recipe_and_tree_then_runs_and_says_how_to_go_on(asked, mon
     said = capsys.readouterr().out
     for way_on in ("dvc exp show", "git commit", "git restore", "dvc exp apply paper"):
         assert way_on in said
+
+
+def test_repro_can_take_from_the_remote_what_another_machine_finished(asked, monkeypatch):
+    run(monkeypatch, "repro", "paper", "--pull")
+    assert asked[-1] == ("run_experiment", "paper", {"seed": 7}, "--pull")
+
+
+@pytest.mark.parametrize(
+    ("typed", "asks"),
+    [
+        (["ledger"], ("ledger", "openings", "ROOT")),
+        (["remote"], ("remote", "completeness", "ROOT", None)),
+        (
+            ["remote", "--name", "mine", "--candidate", "there"],
+            ("remote", "completeness", Path("there"), "mine"),
+        ),
+        (["confirm"], ("confirm", "confirmed", "ROOT")),
+        (["confirm", "--candidate", "there"], ("confirm", "confirmed", Path("there"))),
+        (["summary", "--base", "main"], ("summary", "summary", "ROOT", "main", None, None, None)),
+        (
+            ["summary", "--base", "main", "--candidate", "topic", "--gate", "g.md",
+             "--pictures", "https://host.example"],
+            ("summary", "summary", "ROOT", "main", Path("g.md"), "https://host.example", "topic"),
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_typed_reaches_the_module_that_answers(typed, asks, asked, monkeypatch, capsys):
+    module, function, *given = asks
+    found: list = []
+    imported = importlib.import_module(f"pneumonia.{module}")
+    monkeypatch.setattr(imported, function, lambda *a: found.extend(a) or "the answer")
+    if module == "ledger":
+        monkeypatch.setattr(imported, "as_table", lambda rows: f"a table of {rows}")
+    run(monkeypatch, *typed)
+    root = recipes.checkout()
+    assert found == [root if argument == "ROOT" else argument for argument in given]
+    assert "the answer" in capsys.readouterr().out
 
 
 def test_the_demo_runs_in_a_copy_and_ends_with_the_table_and_the_folder(

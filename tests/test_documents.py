@@ -1,5 +1,6 @@
 """The documents tell the truth: what they name exists, and what they draw and quote is so."""
 
+import itertools
 import re
 import shlex
 from pathlib import Path
@@ -126,12 +127,14 @@ def test_every_dvc_command_is_one_that_dvc_reads_and_its_values_are_accepted(doc
         read = get_main_parser().parse_args(words[1:])  # a wrong one exits
         if words[1] == "repro":
             assert set(read.targets) <= {"dvc.yaml", *STAGES}
-        overrides: dict = {}
-        for setting in getattr(read, "set_param", None) or []:
-            name, value = setting.split("=", 1)
-            section, key = name.split(".")
-            overrides.setdefault(section, {})[key] = parse_yaml(f"x: {value}", name)["x"]
-        recipes.check_sections(recipes.laid_over(PARAMS, overrides, document), document)
+        settings = [text.split("=", 1) for text in getattr(read, "set_param", None) or []]
+        # A sweep names several values, by commas: each is to be accepted, with each of the others.
+        for values in itertools.product(*(listed.split(",") for _, listed in settings)):
+            overrides: dict = {}
+            for (name, _), value in zip(settings, values, strict=True):
+                section, key = name.split(".")
+                overrides.setdefault(section, {})[key] = parse_yaml(f"x: {value}", name)["x"]
+            recipes.check_sections(recipes.laid_over(PARAMS, overrides, document), document)
 
 
 @each_document

@@ -151,11 +151,14 @@ def test_a_figure_left_out_is_refused_and_one_more_is_not(root):
     refused(root, "test.at_half.recall does not follow")
 
 
-def test_a_difference_in_the_last_decimal_is_rounding(root):
+def test_a_difference_in_the_last_decimal_is_rounding_and_one_above_it_is_not(root):
     content = json.loads((root / "metrics/evaluate.json").read_text())
     content["test"]["roc_auc"] += 1e-6
     edit(root, test=content["test"])
     assert evidence(root, None, "candidate") is not None
+    content["test"]["roc_auc"] += 1e-5
+    edit(root, test=content["test"])
+    refused(root, "test.roc_auc does not follow")
 
 
 @pytest.mark.parametrize("path", ["metrics/evaluate.json", "metrics/predictions.csv"])

@@ -20,6 +20,7 @@ from gate_repository import (
 )
 from pneumonia.errors import PipelineError
 from pneumonia.gate import EXIT_STATUS, GUARDS, judged, rule_results
+from pneumonia.git import git
 from pneumonia.policy import parse_policy
 
 ROOT = Path(__file__).parent.parent
@@ -234,6 +235,11 @@ def test_a_change_of_the_gates_code_or_of_a_workflow_is_shown(root):
     candidate = commit(root)
     verdict = judged(root, "main~1", candidate, policy_file=None, new_baseline=False, today=TODAY)
     assert verdict.guards_changed == (".github/workflows/checks.yml", "src/pneumonia/gate.py")
+    # What lies in the tree beside them is not the candidate's.
+    (root / "Makefile").write_text("x\n")
+    git(root, "add", "-A")
+    again = judged(root, "main~1", candidate, policy_file=None, new_baseline=False, today=TODAY)
+    assert again.guards_changed == verdict.guards_changed
 
 
 def test_every_module_that_the_verdict_hangs_on_is_a_guard():

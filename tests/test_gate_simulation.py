@@ -1,6 +1,7 @@
 """The gate's rules on pairs of models whose true difference is known."""
 
 import logging
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -75,6 +76,7 @@ def test_of_60_pairs_with_5_points_of_recall_lost_none_passes(likeness):
         Truth(0.6, -0.1, 0.3),
         Truth(0.5, 0.5, 0.5),  # the candidate is right nowhere
         Truth(1.0, 1.0, 1.0),
+        Truth(0.9, 0, 0.2),  # 1 - 0.9 - 0.1 is a hair below 0
     ],
 )
 @pytest.mark.parametrize("likeness", [0.0, 0.5])
@@ -117,6 +119,20 @@ def test_a_pair_that_cannot_be_is_refused(shares):
         Truth(*shares)
 
 
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_a_scenario_is_what_its_name_says(scenario):
+    of_kind = scenario.of_kind
+    losses = dict(re.findall(r"(\w+) −(\d+) points", scenario.name))
+    if "the same" not in scenario.name:
+        for kind, of in {"bacterial": "recall", "viral": "recall", "normal": "specificity"}.items():
+            points = losses.get(kind, losses.get(of, 0))
+            assert of_kind[kind].loss == pytest.approx(int(points) / 100)
+    if named := re.search(r"([\d.]+) %(?: and (\d+) %)? discordant", scenario.name):
+        shares = [float(share) / 100 for share in named.groups(default="10")]
+        discordant = [of_kind[kind].discordant for kind in ("bacterial", "viral", "normal")]
+        assert discordant == pytest.approx([shares[0], *shares])
+
+
 def test_each_kind_goes_its_own_way_through_the_rules():
     kinds = {
         "bacterial": Truth(1.0, 0, 0),
@@ -131,6 +147,15 @@ def test_each_kind_goes_its_own_way_through_the_rules():
         "recall_loss_bacterial": (0, 0),
         "recall_loss_viral": (0, 148),
     }
+
+
+def test_the_images_of_a_patient_are_as_alike_as_the_scenario_says():
+    kinds = dict.fromkeys(N_IMAGES, Truth(1.0, 0.5, 0.5))
+    one_patient_each = films().assign(patient_id=films()["kind"])
+    for likeness, fates in ((1.0, {0, 242}), (0.0, set(range(90, 152)))):
+        results = drawn_results(one_patient_each, Scenario("", kinds, likeness), RULES, 5, [1])
+        n_lost = {r.n_lost for of_pair in results for r in of_pair if "bacterial" in r.rule}
+        assert n_lost <= fates
 
 
 def test_the_seed_decides_the_pairs():
@@ -155,7 +180,7 @@ def test_a_row_counts_the_pairs_that_hold_each_rule_the_losses_and_all():
         "specificity_floor": ["PASS", "PASS", "PASS", "PASS"],
         "recall_loss": ["PASS", "INCONCLUSIVE", "INCONCLUSIVE", "PASS"],
         "recall_loss_bacterial": ["PASS", "FAIL", "PASS", "PASS"],
-        "recall_loss_viral": ["PASS", "PASS", "FAIL", "PASS"],
+        "recall_loss_viral": ["PASS", "PASS", "FAIL", "FAIL"],
         "specificity_loss": ["PASS", "PASS", "PASS", "PASS"],
     }
     highs = {"recall_loss": [tango, tango, tango, tango + 0.01]}  # one by the patients
@@ -166,17 +191,17 @@ def test_a_row_counts_the_pairs_that_hold_each_rule_the_losses_and_all():
         )
         for pair in range(4)
     ]
-    # Wilson's interval of 2 of 4 is 15 to 85 %, of 1 of 4 it is 4.6 to 69.9 %.
+    # Wilson's interval of 1 of 4 is 4.6 to 69.9 %, of 0 of 4 it is 0 to 49 %.
     assert table_row("words", results, 0.95) == (
-        "| words | 50.0 | 100.0 | 50.0 | 75.0 | 75.0 | 100.0 | 50.0 (15.0–85.0) | "
-        "25.0 (4.6–69.9) | 25.0, 0.0 |"
+        "| words | 50.0 | 100.0 | 50.0 | 75.0 | 50.0 | 100.0 | 25.0 (4.6–69.9) | "
+        "0.0 (0.0–49.0) | 25.0, 0.0 |"
     )
 
 
 def test_the_table_has_a_row_for_each_scenario(tmp_path, monkeypatch, caplog):
     shutil.copy(ROOT / POLICY, tmp_path)
     table = films().assign(split="test", name=[f"{n}" for n in range(624)])
-    validation = table.assign(split="validation", kind="unknown")
+    validation = table.assign(split="validation")
     write_table(tmp_path / PREDICTIONS, pd.concat([table, validation]))
     monkeypatch.setattr(gate_simulation, "N_BOOTSTRAP", 1000)
     with caplog.at_level(logging.INFO):
@@ -186,7 +211,9 @@ def test_the_table_has_a_row_for_each_scenario(tmp_path, monkeypatch, caplog):
         "2 pairs each, images {'bacterial': 242, 'viral': 148, 'normal': 234}, margins"
     )
     assert [row.split(" | ")[0] for row in rows] == [f"| {each.name}" for each in SCENARIOS]
-    assert {row.count("|") for row in (heads, *rows)} == {11}
+    # Wilson's interval of 2 of 2 begins at 2 / (2 + 1.96²).
+    assert "| 100.0 (34.2–100.0) |" in rows[0]
+    assert {row.count("|") for row in (*heads.splitlines(), *rows)} == {11}
 
 
 def test_too_few_test_images_of_a_kind_are_refused(tmp_path):

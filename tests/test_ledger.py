@@ -309,6 +309,7 @@ def test_a_look_of_another_clone_is_counted_once_when_git_gets_it_too(root, comm
         (",,film,,1,,,,", "source must be one of chestxray2017, .* own. Received: 'film'"),
         ("March,,own,,1,,,,", "date must be empty, a day"),
         (",,own,,1,98.7,,,", "recall must be empty or in"),
+        (",,own,,1,1.5,,,", "recall must be empty or in"),
         (",,own,,1,,nan,,", "specificity must be empty or in"),
     ],
 )

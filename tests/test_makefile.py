@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-TARGETS = ["help", "demo", "repro", "test", "check", "lock"]
+TARGETS = [
+    "help", "demo", "repro", "test", "check", "fresh", "gate", "ledger", "remote", "pull",
+    "push", "confirm", "summary", "record", "lock",
+]  # fmt: skip
 
 # Stands for Python: notes its arguments, makes an environment that holds itself, answers the rest.
 PYTHON = """\
@@ -128,15 +131,58 @@ def test_the_mirror_is_absolute_before_dvc_sees_it(copy, given):
     [
         (["repro"], "dvc repro"),
         (["repro", "RECIPE=paper"], "pneumonia repro 'paper'"),
+        (["repro", "PULL=1"], "dvc repro --pull"),
+        (["repro", "RECIPE=paper", "PULL=1"], "pneumonia repro 'paper' --pull"),
         (["demo"], "pneumonia demo"),
         (["check"], "ruff format --check ."),
         (["check"], "mypy"),
+        (["fresh"], "dvc repro --dry --allow-missing"),
+        (["ledger"], "pneumonia ledger"),
+        (["remote"], "pneumonia remote"),
+        (["remote", "CANDIDATE=../x"], "pneumonia remote --candidate '../x'"),
+        (["pull"], "cd '.' && dvc pull --run-cache --allow-missing"),
+        (
+            ["pull", "CANDIDATE=../x", "WHAT=models data"],
+            "cd '../x' && dvc pull --run-cache --allow-missing models data",
+        ),
+        (["push"], "dvc push --run-cache"),
+        (["record"], "python -m pneumonia.recorded"),
+        (["confirm"], "pneumonia confirm"),
+        (["confirm", "CANDIDATE=../x"], "pneumonia confirm --candidate '../x'"),
+        (["gate"], "pneumonia gate --base 'main' --markdown 'report/gate.md'"),
+        (["gate", "NEW_BASELINE=1"], "pneumonia gate --base 'main' --new-baseline --markdown"),
+        (
+            ["gate", "BASE=v1", "CANDIDATE=topic", "REPORT=/r"],
+            "pneumonia gate --base 'v1' --candidate 'topic' --markdown '/r/gate.md'",
+        ),
+        (["summary", "BASE=v1"], "pneumonia summary --base 'v1' --gate 'report/gate.md'"),
+        (
+            ["summary", "CANDIDATE=topic", "PICTURES=https://host.example"],
+            "--base 'main' --candidate 'topic' --pictures 'https://host.example' --gate",
+        ),
     ],
 )
 def test_targets_run_what_a_person_would_type(copy, typed, runs):
     make(copy, "test")
     done = make(copy, "--dry-run", *typed)
-    assert runs in done.stdout
+    assert runs in " ".join(done.stdout.replace("\\\n", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("status", "passes"), [(0, True), (6, True), (1, False), (3, False), (4, False), (5, False)]
+)
+def test_the_gate_lets_pass_and_waived_through_and_nothing_else(copy, status, passes):
+    make(copy, "test")
+    gate = copy / ".venv/bin/pneumonia"
+    gate.write_text(f'#!/bin/sh\necho "pneumonia $*"\nexit {status}\n')
+    gate.chmod(0o755)
+    (copy / "report").mkdir()
+    for name in ("gate.md", "gate.json"):
+        (copy / "report" / name).write_text("PASS, of an earlier run")
+    done = make(copy, "gate")
+    assert (done.returncode == 0) == passes
+    assert done.stdout.startswith("pneumonia gate --base main")
+    assert list((copy / "report").iterdir()) == []
 
 
 def test_a_gpu_machine_installs_from_its_own_lock(copy):

@@ -4,82 +4,18 @@ Slow for a test: three times TensorFlow starts in each of two runs from nothing.
 """
 
 import filecmp
-import os
 import resource
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from dvc.utils.hydra import apply_overrides
 
 from pneumonia.artifacts import read_json
 from pneumonia.metrics import metrics_table
 from pneumonia.params import load_yaml
-
-ROOT = Path(__file__).parent.parent
-STAGES = ["fetch", "split", "preprocess", "train_frozen", "finetune", "evaluate"]
-
-# Some 60 phantoms of 32 pixels through a small network, once.
-TINY = [
-    "fetch.source=phantoms",
-    "phantoms.image_size=32",
-    "phantoms.share=0.01",
-    "preprocess.image_size=32",
-    "model.backbone=mobilenet_v2",
-    "model.weights=none",
-    "evaluate.n_bootstrap=50",
-    *(
-        f"{phase}.{setting}"
-        for phase in ("train_frozen", "finetune")
-        for setting in (
-            "epochs=1",
-            "batch_size=16",
-            "schedule=constant",
-            "warmup_epochs=0",
-            "precision=float32",
-            # Three in four are pneumonia: some probabilities are above one half, and precision
-            # is defined, however little was learned.
-            "class_weights=none",
-        )
-    ),
-]
+from tiny_repository import STAGES, copy_of_the_repository, dvc, hashes, ran
 
 pytestmark = pytest.mark.timeout(900)
-
-
-def dvc(folder: Path, *arguments: str) -> str:
-    """What DVC and the stages say; each folder has a cache of its own."""
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments],
-        cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout
-    return done.stdout
-
-
-def ran(said: str) -> list[str]:
-    return [stage for stage in STAGES if f"Running stage '{stage}'" in said]
-
-
-def copy_of_the_repository(folder: Path) -> Path:
-    """What the pipeline needs of it, with the parameters of a tiny run, as a fresh checkout."""
-    for name in ("params.yaml", "dvc.yaml", ".gitignore", ".dvcignore"):
-        shutil.copy(ROOT / name, folder)
-    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    apply_overrides(folder / "params.yaml", TINY)
-    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
-    dvc(folder, "init", "-q")
-    subprocess.run(["git", "add", "-A"], cwd=folder, check=True)
-    someone = ["-c", "user.name=someone", "-c", "user.email=someone@host.example"]
-    subprocess.run(["git", *someone, "commit", "-qm", "start"], cwd=folder, check=True)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -87,12 +23,6 @@ def first(tmp_path_factory):
     """A repository in which `dvc repro` ran once, and what was said."""
     folder = copy_of_the_repository(tmp_path_factory.mktemp("first"))
     return folder, dvc(folder, "repro")
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    """md5 of every output in dvc.lock."""
-    lock = load_yaml(folder / "dvc.lock")
-    return {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]}
 
 
 def test_dvc_repro_runs_all_six_stages_and_leaves_what_dvc_yaml_declares(first):

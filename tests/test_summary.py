@@ -159,6 +159,22 @@ def test_metrics_that_one_side_lacks_are_one_line_and_not_a_table(
     assert rows(text) == []
 
 
+def test_what_neither_side_has_is_missing_and_not_unchanged(history, monkeypatch):
+    monkeypatch.setattr(module, "_dvc_diff", lambda *_: {})  # as DVC answers, with status 0
+    text = summary(history, "main", None, None, "main")
+    assert "`metrics/evaluate.json` cannot be read, or is missing." in text
+    assert "`params.yaml` cannot be read, or is missing." in text
+    assert "changed" not in text
+
+
+def test_a_dvc_that_fails_is_quoted(history, monkeypatch, tmp_path):
+    (tmp_path / "dvc.py").write_text("import sys; sys.exit('ERROR: no `luck`\\nmore')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    text = summary(history, "main", None, None, "main")
+    for kind in ("metrics", "params"):
+        assert f"`dvc {kind} diff` could not compare them. It said: `ERROR: no 'luck'`" in text
+
+
 def test_a_wrong_revision_is_one_clear_error(history):
     for base, candidate in (("nowhere", "main"), ("main", "nowhere")):
         with pytest.raises(PipelineError, match="Received: 'nowhere'"):

@@ -350,15 +350,17 @@ def commit(root: Path, message: str, **files: str) -> str:
 def story(tmp_path):
     """Commits by name: old -> main, old -> change, and GitHub's merge of change into main.
 
-    `old` has the gate; `bare`, before it, has none. The clone knows main as origin/main.
+    `old` has the gate; before it `policy` has gate.yaml alone and `target` only a target for it.
+    The clone knows main as origin/main.
     """
     root = tmp_path / "clone"
     root.mkdir()
     git(root, "init", "-q", "-b", "main")
     git(root, "config", "user.name", "someone")
     git(root, "config", "user.email", "someone@host.example")
-    at = {"bare": commit(root, "bare", Makefile="test:\n")}
-    at["old"] = commit(root, "old", Makefile="gate: x\n", **{"gate.yaml": "", "dvc.lock": "1"})
+    at = {"target": commit(root, "target", Makefile="gate: x\n")}
+    at["policy"] = commit(root, "policy", Makefile="investigate:\n", **{"gate.yaml": ""})
+    at["old"] = commit(root, "old", Makefile="gate: x\n", **{"dvc.lock": "1"})
     git(root, "checkout", "-qb", "change")
     at["change"] = commit(root, "change", **{"code.py": "x"})
     git(root, "checkout", "-q", "main")
@@ -405,7 +407,8 @@ def test_the_base_is_what_the_change_would_be_merged_into(
         ("merge_group", "merge", {"GROUP_BASE": ""}, "is not in this clone"),
         ("workflow_dispatch", "change", {"TARGET": "nowhere"}, "shares no commit with"),
         ("schedule", "main", {}, "no base is known for the event 'schedule'"),
-        ("push", "old", {"BEFORE": "bare"}, "has no gate"),
+        ("push", "old", {"BEFORE": "target"}, "has no gate"),
+        ("push", "old", {"BEFORE": "policy"}, "has no gate"),
     ],
 )
 def test_without_a_base_that_can_judge_nothing_passes(

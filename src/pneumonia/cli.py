@@ -1,6 +1,9 @@
 """The command `pneumonia`: what people type that is not a stage."""
 
 import argparse
+import os
+import sys
+from pathlib import Path
 
 from pneumonia import recipes
 from pneumonia.errors import run_stage
@@ -9,13 +12,18 @@ from pneumonia.errors import run_stage
 def main() -> None:
     """Run what the command line asks for; what the person can put right is one line, status 1."""
     arguments = _parser().parse_args()
-    run_stage(lambda: arguments.run(arguments))
+    try:
+        run_stage(lambda: arguments.run(arguments))
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has read enough; Python would complain at its own end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pneumonia",
-        description="Recipes of the pneumonia pipeline. For research; not for diagnosis.",
+        description="The pneumonia pipeline. For research; not for diagnosis.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -23,12 +31,58 @@ def _parser() -> argparse.ArgumentParser:
         "repro", help="run recipes/RECIPE.yaml over params.yaml, as a DVC experiment of that name"
     )
     repro.add_argument("recipe", metavar="RECIPE", help="demo, paper, imagenet, mobilenet, …")
+    repro.add_argument(
+        "--pull", action="store_true", help="take from the remote what another machine finished"
+    )
     repro.set_defaults(run=_repro)
 
     demo = commands.add_parser(
         "demo", help="run all six stages on drawn phantoms, in a temporary copy"
     )
     demo.set_defaults(run=_demo)
+
+    gate = commands.add_parser(
+        "gate",
+        help="may the candidate be merged? No loss of recall against the base",
+        description="Compare metrics and predictions of two revisions by the policy of the base.",
+        epilog="Exit status: 0 PASS, 1 the evidence is not whole or sound, 2 wrong arguments, "
+        "3 FAIL, 4 INCONCLUSIVE, 5 NO BASELINE, 6 WAIVED.",
+    )
+    gate.add_argument("--base", metavar="REV", required=True, help="what it would be merged into")
+    gate.add_argument("--candidate", metavar="REV", help="left out: the working tree")
+    gate.add_argument(
+        "--policy", metavar="FILE", type=Path, help="in place of gate.yaml of the base"
+    )
+    gate.add_argument(
+        "--new-baseline",
+        action="store_true",
+        help="nothing to compare with, or another test set, is accepted: the floors alone decide",
+    )
+    gate.add_argument("--markdown", metavar="FILE", type=Path, help="the same as Markdown")
+    gate.add_argument("--json", metavar="FILE", type=Path, help="the same as JSON, in full")
+    gate.set_defaults(run=_gate)
+
+    ledger = commands.add_parser("ledger", help="list every opening of the test set")
+    ledger.add_argument("--json", action="store_true", help="as JSON")
+    ledger.set_defaults(run=_ledger)
+
+    remote = commands.add_parser("remote", help="is all that dvc.lock names in DVC's remote?")
+    remote.add_argument("--name", metavar="REMOTE", help="left out: the default remote")
+    remote.add_argument("--candidate", metavar="FOLDER", type=Path, help="left out: this checkout")
+    remote.set_defaults(run=_remote)
+
+    confirm = commands.add_parser(
+        "confirm", help="evaluate the locked model again: does it give the recorded probabilities?"
+    )
+    confirm.add_argument("--candidate", metavar="FOLDER", type=Path, help="left out: this checkout")
+    confirm.set_defaults(run=_confirm)
+
+    summary = commands.add_parser("summary", help="what a reviewer reads, as Markdown")
+    summary.add_argument("--base", metavar="REV", required=True)
+    summary.add_argument("--candidate", metavar="REV", help="left out: the working tree")
+    summary.add_argument("--gate", metavar="FILE", type=Path, help="Markdown of the gate")
+    summary.add_argument("--pictures", metavar="URL", help="where the tree's pictures can be seen")
+    summary.set_defaults(run=_summary)
     return parser
 
 
@@ -37,7 +91,7 @@ def _repro(arguments: argparse.Namespace) -> None:
     root = recipes.checkout()
     overrides = recipes.load_recipe(root, name)
     recipes.refuse_foreign_changes(root, name, overrides)
-    recipes.run_experiment(root, name, overrides)
+    recipes.run_experiment(root, name, overrides, *(["--pull"] if arguments.pull else []))
     print(
         f"\nRecipe {name} is done. Its result is in the workspace, and kept as experiment {name}.\n"
         "  look       dvc exp show --only-changed; dvc metrics diff\n"
@@ -60,6 +114,64 @@ def _demo(_: argparse.Namespace) -> None:
     print(
         f"\nPictures and figures: {root / recipes.DEMO}\n"
         "Beside other runs:     dvc exp show --only-changed"
+    )
+
+
+def _gate(arguments: argparse.Namespace) -> None:
+    from datetime import UTC, datetime
+
+    from pneumonia.artifacts import write_json, write_text
+    from pneumonia.gate import EXIT_STATUS, judged
+    from pneumonia.gate_report import as_json, as_markdown, as_text
+
+    verdict = judged(
+        recipes.checkout(),
+        arguments.base,
+        arguments.candidate,
+        policy_file=arguments.policy,
+        new_baseline=arguments.new_baseline,
+        today=datetime.now(UTC).date(),
+    )
+    print(as_text(verdict))
+    if arguments.markdown:
+        write_text(arguments.markdown, as_markdown(verdict))
+    if arguments.json:
+        write_json(arguments.json, as_json(verdict))
+    sys.exit(EXIT_STATUS[verdict.outcome])
+
+
+def _ledger(arguments: argparse.Namespace) -> None:
+    import json
+
+    from pneumonia.ledger import as_table, openings
+
+    rows = openings(recipes.checkout())
+    print(json.dumps(rows, indent=2) if arguments.json else as_table(rows))
+
+
+def _remote(arguments: argparse.Namespace) -> None:
+    from pneumonia.remote import completeness
+
+    print(completeness(arguments.candidate or recipes.checkout(), arguments.name))
+
+
+def _confirm(arguments: argparse.Namespace) -> None:
+    from pneumonia.confirm import confirmed
+
+    print(confirmed(arguments.candidate or recipes.checkout()))
+
+
+def _summary(arguments: argparse.Namespace) -> None:
+    from pneumonia.summary import summary
+
+    print(
+        summary(
+            recipes.checkout(),
+            arguments.base,
+            arguments.gate,
+            arguments.pictures,
+            arguments.candidate,
+        )
     )
 
 

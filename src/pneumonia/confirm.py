@@ -62,8 +62,7 @@ def confirmed(candidate: Path) -> str:
     again = again.loc[recorded.index]
     y_prob, y_again = recorded["probability"].to_numpy(), again["probability"].to_numpy()
     difference = np.abs(y_prob - y_again)
-    # Both have six decimals; their difference has the error of a binary fraction on top.
-    differing = np.flatnonzero(difference > TOLERANCE + 1e-9)
+    differing = np.flatnonzero(difference > TOLERANCE)
     if len(differing):
         first = differing[0]
         raise PipelineError(

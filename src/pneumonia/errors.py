@@ -19,7 +19,7 @@ def run_stage(main: Callable[[], None]) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.basicConfig(format="%(name)s: %(message)s", level=logging.INFO, stream=sys.stderr)
     # Only our own loggers speak at INFO.
-    for chatty in ("absl", "dvc", "dvclive", "matplotlib", "PIL", "tensorflow"):
+    for chatty in ("absl", "aiobotocore", "dvc", "dvclive", "matplotlib", "PIL", "tensorflow"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         main()

@@ -232,7 +232,7 @@ def main(root: Path = Path(), n_pairs: int = N_PAIRS) -> None:
         )
     log.info("%d pairs each, images %s, margins %s", n_pairs, n_of_kind.to_dict(), rules.margins)
     heads = ["pairs", *_RULES.values(), "four losses", "all six", "bootstrap is larger"]
-    log.info("| %s |", " | ".join(heads))
+    log.info("| %s |\n|%s", " | ".join(heads), "---|" * len(heads))
     for number, scenario in enumerate(SCENARIOS):
         results = list(drawn_results(test, scenario, rules, n_pairs, [rules.seed, number]))
         log.info("%s", table_row(scenario.name, results, rules.confidence))

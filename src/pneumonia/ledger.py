@@ -152,7 +152,11 @@ def _rate(text: str, name: str, where: str) -> float | None:
 def _found(root: Path) -> dict[str, list[dict[str, Any]]]:
     """Openings in Git's history, by its hash of predictions.csv (where that lacks: of the JSON)."""
     # Every commit is asked, as `git log -- PATH` would leave out what a merge did away with.
-    log = git(root, "log", "--all", "--topo-order", "--reverse", "--format=%H %h %ct")
+    # --no-show-signature: a person's configuration may put lines of gpg's between ours.
+    log = git(
+        root, "log", "--all", "--topo-order", "--reverse", "--no-show-signature",
+        "--format=%H %h %ct",
+    )  # fmt: skip
     commits = [(int(time), full, short) for full, short, time in map(str.split, log.splitlines())]
     commits.sort(key=lambda commit: commit[0])  # stable: parents stay before their children
     hashes = [full for _, full, _ in commits]
@@ -209,8 +213,8 @@ def _figures(content: bytes) -> tuple[float | None, dict[str, Any]]:
             raise ValueError(f"unknown source {evaluate['source']!r}")
     # What stands in a branch may be anything: a conflict's marks, a list, text for a number.
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = f"{'no ' if isinstance(error, KeyError) else ''}{error}"
-        note = f"{METRICS} cannot be read: {ascii(reason)[1:-1]}"
+        lacks = "no " if isinstance(error, KeyError) else ""
+        note = f"{METRICS} cannot be read: {lacks}{error}"
         return None, {"note": note if len(note) < 200 else f"{note[:199]}…"}
     return evaluate["operating_threshold"], {"source": evaluate["source"], **rates}
 

@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# The story of two branches: `better` mends a learning rate, `worse` gives recall away for fewer false
+# alarms, and a third, `comment`, changes no figure. Each goes through `dvc repro`, a commit,
+# `dvc metrics diff main` and the gate, which lets the first and the last pass and refuses the other.
+#
+#   examples/two_branches.sh [FOLDER]
+#
+# It plays on small phantoms in a clone of its own, made in FOLDER (left out: a temporary folder).
+# Needs what `make` set up; no data, no network, no Git identity.
+set -euo pipefail
+
+fail() {
+    echo "error: $*" >&2
+    exit 1
+}
+
+checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+export PATH="$checkout/.venv/bin:$PATH"
+for tool in git dvc pneumonia python; do
+    command -v "$tool" >/dev/null || fail "$tool is not there. \`make check\` sets up what is needed"
+done
+if [ $# -gt 1 ]; then
+    fail "expected at most one folder. Received: $*"
+fi
+folder=$(python -c 'import os, sys; print(os.path.realpath(sys.argv[1]))' "${1:-$(mktemp -d)}")
+case "$folder/" in
+"$checkout"/*) fail "$folder: expected a folder outside $checkout, which is to stay as it is" ;;
+esac
+if [ -e "$folder" ] && [ -n "$(ls -A "$folder")" ]; then
+    fail "$folder: expected a new or an empty folder. Received: one with files, of an earlier story" \
+        "perhaps; remove it, or name another"
+fi
+
+step() {
+    printf '\n=== %s\n' "$*"
+}
+
+# replace FILE OLD NEW: what a person would do in an editor.
+replace() {
+    grep --quiet --fixed-strings "$2" "$1" || fail "$1: expected a line with '$2'"
+    sed -i.before "s|$2|$3|" "$1"
+    rm "$1.before"
+}
+
+# What the stages say goes to a file; shown are the names of those that ran.
+repro() {
+    echo '$ dvc repro'
+    dvc repro >.git/repro.log 2>&1 || {
+        cat .git/repro.log >&2
+        fail 'dvc repro: a stage failed, it has said why above'
+    }
+    grep '^Running stage' .git/repro.log
+}
+
+commit() {
+    git add --all
+    git commit --quiet --message "$1"
+}
+
+# play BRANCH STATUS: the way of a change, whose gate is to end with STATUS.
+play() {
+    local status=0
+    git diff --unified=0 | grep '^[-+] *[#a-z]'
+    repro
+    commit "$1"
+    echo '$ dvc metrics diff main    (some of its rows)'
+    dvc metrics diff main --targets metrics/evaluate.json >.git/diff.txt
+    grep -E '^Path|  test\.at_operating_threshold\.(fn|fp|recall|specificity|accuracy) ' .git/diff.txt ||
+        echo 'no figure differs'
+    echo '$ pneumonia gate --base main'
+    pneumonia gate --base main || status=$?
+    echo "exit status $status"
+    [ "$status" -eq "$2" ] || fail "branch $1: the gate was to end with status $2"
+}
+
+unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE
+export GIT_AUTHOR_NAME=story GIT_AUTHOR_EMAIL=story@localhost
+export GIT_COMMITTER_NAME=story GIT_COMMITTER_EMAIL=story@localhost
+
+step "a clone in $folder"
+git clone --quiet "$checkout" "$folder"
+cd "$folder"
+git config commit.gpgsign false
+export PYTHONPATH="$folder/src" # the clone's own code, not that of the checkout
+git switch --quiet --force-create main
+
+step 'main: parameters and a policy for small phantoms, trained and recorded'
+cp examples/params.yaml examples/gate.yaml .
+repro
+commit 'record small phantoms'
+
+step 'better: a learning rate that was too low is mended'
+git switch --quiet --create better
+replace params.yaml 'learning_rate: 0.02' 'learning_rate: 0.3'
+play better 0
+
+step 'worse: fewer false alarms, bought with recall'
+git switch --quiet --create worse main
+replace params.yaml 'target_recall: 0.95' 'target_recall: 0.7'
+play worse 3
+
+step 'comment: a comment in code that evaluate imports; no figure can change'
+git switch --quiet --create comment main
+echo '# A comment alone.' >>src/pneumonia/figures.py
+play comment 0
+
+step "done: better and comment may be merged, worse may not. Look around in $folder"
