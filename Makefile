@@ -86,9 +86,14 @@ summary: $(INSTALLED)  ## what a reviewer reads, as Markdown; BASE, CANDIDATE, R
 	@pneumonia summary --base '$(BASE)' $(if $(CANDIDATE),--candidate '$(CANDIDATE)') \
 		$(if $(PICTURES),--pictures '$(PICTURES)') --gate '$(REPORT)/gate.md' > '$(REPORT)/summary.md'
 
+.PHONY: report
+report: $(INSTALLED)  ## one HTML page of all that the recorded run tells: report/report.html
+	@pneumonia report --output '$(REPORT)/report.html'
+
 .PHONY: record
 record: $(INSTALLED)  ## write the recorded figures into README.md and MODEL_CARD.md
 	@python -m pneumonia.recorded
+	@python -m pneumonia.card
 
 .PHONY: lock
 lock: $(INSTALLED)  ## pin every dependency anew from pyproject.toml, for Python 3.11 to 3.13

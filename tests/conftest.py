@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -29,6 +30,9 @@ SMALL = (
 FILMS = "ChestXRay2017-224.zip"
 REAL_FILES = (FILMS, "mobilenet_v2_1.0_224_no_top_bnfolded.weights.h5")
 
+# What `browser` tests need on PATH, one of them.
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
 
 def in_mirror(file: str) -> Path | None:
     """The first file of that name in the folders of `PNEUMONIA_MIRROR`."""
@@ -40,7 +44,15 @@ def in_mirror(file: str) -> Path | None:
 def pytest_report_header() -> list[str]:
     missing = [file for file in REAL_FILES if in_mirror(file) is None]
     where = f"PNEUMONIA_MIRROR ({os.environ.get('PNEUMONIA_MIRROR') or 'not set'})"
-    return [f"left out: tests that need {' or '.join(missing)}, not in {where}"] if missing else []
+    told = [f"left out: tests that need {' or '.join(missing)}, not in {where}"] if missing else []
+    if not has_browser():
+        told.append(f"left out: tests that need a browser, no {' or '.join(BROWSERS)} on PATH")
+    return told
+
+
+def has_browser() -> bool:
+    """Whether a browser for the tests of pages is on PATH."""
+    return any(shutil.which(name) for name in BROWSERS)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -51,7 +63,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         file = (mark.args or (FILMS,))[0] if mark else None
         if file is not None and file not in REAL_FILES:  # the header would not tell of it
             raise pytest.UsageError(f"{item.nodeid}: {file!r} is not in REAL_FILES of conftest.py")
-        (kept if file is None or in_mirror(file) else left_out).append(item)
+        here = file is None or in_mirror(file) is not None
+        if item.get_closest_marker("browser") and not has_browser():
+            here = False
+        (kept if here else left_out).append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = kept

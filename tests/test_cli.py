@@ -1,6 +1,8 @@
 """The command line: what it prints, what it refuses, and how fast it answers."""
 
+import csv
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from pneumonia import cli, metrics, recipes
+from pneumonia import answers, cli, metrics, recipes
+from pneumonia import export as export_module
+from pneumonia import predict as predict_module
+from pneumonia import report as report_module
 
 ROOT = Path(__file__).parent.parent
 
@@ -25,7 +30,9 @@ def test_help_lists_the_commands_and_says_what_this_is_not_for():
     done = pneumonia("--help")
     assert done.returncode == 0
     assert "repro" in done.stdout
-    for command in ("demo", "gate", "ledger", "remote", "confirm", "summary"):
+    for command in (
+        "demo", "gate", "ledger", "remote", "confirm", "summary", "report", "predict", "export",
+    ):  # fmt: skip
         assert f"    {command} " in done.stdout
     assert "not for diagnosis" in done.stdout
 
@@ -151,6 +158,112 @@ def test_what_is_typed_reaches_the_module_that_answers(typed, asks, asked, monke
     root = recipes.checkout()
     assert found == [root if argument == "ROOT" else argument for argument in given]
     assert "the answer" in capsys.readouterr().out
+
+
+@pytest.fixture
+def predicted(monkeypatch, tmp_path):
+    """`predict` without a model: one film answered and, if it is named bad, one not."""
+    asked: dict = {}
+
+    def predict(films, predictor, heatmaps):
+        asked.update(films=films, heatmaps=heatmaps)
+        for path, reason in films:
+            answered = reason is None
+            yield answers.Row(
+                path,
+                0.75 if answered else None,
+                "pneumonia" if answered else None,
+                0.5,
+                "phantoms",
+                error=reason,
+            )
+
+    class Predictor:
+        operating_threshold, source = 0.5, "phantoms"
+
+    def load(*files):
+        asked["files"] = files
+        return Predictor()
+
+    monkeypatch.setattr(recipes, "checkout", lambda: tmp_path)
+    monkeypatch.setattr(predict_module, "predict", predict)
+    monkeypatch.setattr(predict_module, "load_predictor", load)
+    monkeypatch.setattr(
+        predict_module,
+        "find_films",
+        lambda paths: [(path, "no film" if path.name == "bad" else None) for path in paths],
+    )
+    return asked
+
+
+def test_predict_answers_by_the_recorded_model_and_says_what_it_is_not_for(
+    predicted, monkeypatch, capsys, tmp_path
+):
+    with pytest.raises(SystemExit) as left:
+        run(monkeypatch, "predict", "a.png", "b.dcm")
+    assert left.value.code == 0
+    said = capsys.readouterr().out
+    assert predicted["files"] == (
+        tmp_path / "models/finetune.keras",
+        tmp_path / "models/operating_point.json",
+        tmp_path / "params.yaml",
+    )
+    assert said.count("0.750000  pneumonia") == 2
+    assert "2 of 2 answered; pneumonia from 0.500000 on." in said
+    assert "phantoms (drawn, no patients). Not for diagnosis." in said
+
+
+@pytest.mark.parametrize("form", [[], ["--json"], ["--csv"]])
+def test_one_bad_film_is_told_by_the_exit_status_and_the_others_are_answered(
+    predicted, monkeypatch, capsys, form
+):
+    with pytest.raises(SystemExit) as left:
+        run(monkeypatch, "predict", *form, "a.png", "bad", "c.png", "--heatmap", "maps")
+    assert left.value.code == 1
+    said = capsys.readouterr().out
+    assert said.count("0.75") == 2
+    assert said.count("no film") == 1
+    assert predicted["heatmaps"] == Path("maps")
+    if form == ["--json"]:
+        assert [json.loads(line)["path"] for line in said.splitlines()] == ["a.png", "bad", "c.png"]
+    if form == ["--csv"]:
+        assert len(list(csv.DictReader(said.splitlines()))) == 3
+
+
+def test_export_writes_beside_the_model_what_the_card_says(monkeypatch, capsys, tmp_path):
+    asked = []
+    monkeypatch.setattr(recipes, "checkout", lambda: tmp_path)
+    monkeypatch.setattr(export_module, "export", lambda *given: asked.append(given) or given[-1])
+    monkeypatch.setattr(export_module, "summary", lambda folder: f"what is in {folder}")
+    run(monkeypatch, "export", "--format", "onnx")
+    run(monkeypatch, "export", "--format", "tflite", "--model", "m/x.keras", "--output", "there")
+    assert asked == [
+        (
+            tmp_path / "models/finetune.keras",
+            tmp_path / "models/operating_point.json",
+            tmp_path / "params.yaml",
+            tmp_path / "MODEL_CARD.md",
+            "onnx",
+            Path("export/onnx"),
+        ),
+        (
+            Path("m/x.keras"),
+            Path("m/operating_point.json"),
+            tmp_path / "params.yaml",
+            tmp_path / "MODEL_CARD.md",
+            "tflite",
+            Path("there"),
+        ),
+    ]
+    assert "what is in there" in capsys.readouterr().out
+
+
+def test_report_writes_the_page_and_says_where(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(recipes, "checkout", lambda: tmp_path)
+    monkeypatch.setattr(report_module, "report", lambda root: f"a page of {root}")
+    run(monkeypatch, "report", "--output", str(tmp_path / "r/page.html"))
+    assert (tmp_path / "r/page.html").read_text() == f"a page of {tmp_path}"
+    assert str(tmp_path / "r/page.html") in capsys.readouterr().out
 
 
 def test_the_demo_runs_in_a_copy_and_ends_with_the_table_and_the_folder(

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 TARGETS = [
     "help", "demo", "repro", "test", "check", "fresh", "gate", "ledger", "remote", "pull",
-    "push", "confirm", "summary", "record", "lock",
+    "push", "confirm", "summary", "report", "record", "lock",
 ]  # fmt: skip
 
 # Stands for Python: notes its arguments, makes an environment that holds itself, answers the rest.
@@ -147,6 +147,8 @@ def test_the_mirror_is_absolute_before_dvc_sees_it(copy, given):
         ),
         (["push"], "dvc push --run-cache"),
         (["record"], "python -m pneumonia.recorded"),
+        (["record"], "python -m pneumonia.card"),
+        (["report"], "pneumonia report --output 'report/report.html'"),
         (["confirm"], "pneumonia confirm"),
         (["confirm", "CANDIDATE=../x"], "pneumonia confirm --candidate '../x'"),
         (["gate"], "pneumonia gate --base 'main' --markdown 'report/gate.md'"),

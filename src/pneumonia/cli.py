@@ -8,6 +8,8 @@ from pathlib import Path
 from pneumonia import recipes
 from pneumonia.errors import run_stage
 
+MODEL = Path("models/finetune.keras")
+
 
 def main() -> None:
     """Run what the command line asks for; what the person can put right is one line, status 1."""
@@ -83,6 +85,36 @@ def _parser() -> argparse.ArgumentParser:
     summary.add_argument("--gate", metavar="FILE", type=Path, help="Markdown of the gate")
     summary.add_argument("--pictures", metavar="URL", help="where the tree's pictures can be seen")
     summary.set_defaults(run=_summary)
+
+    report = commands.add_parser("report", help="one HTML page of all that a run's files tell")
+    report.add_argument("--output", metavar="FILE", type=Path, default=Path("report/report.html"))
+    report.set_defaults(run=_report)
+
+    predict = commands.add_parser(
+        "predict",
+        help="probability, verdict and warnings for films: JPEG, PNG, DICOM",
+        description="P(pneumonia) of films, and the verdict at the stored operating threshold. "
+        "Research software: not for diagnosis.",
+        epilog="Exit status: 0 every film was answered, 1 some were not, 2 wrong arguments.",
+    )
+    predict.add_argument("paths", metavar="FILE|FOLDER", type=Path, nargs="+")
+    predict.add_argument("--model", metavar="FILE", type=Path, help="left out: the recorded one")
+    predict.add_argument(
+        "--operating-point", metavar="FILE", type=Path, help="left out: beside the model"
+    )
+    form = predict.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="a JSON object a line")
+    form.add_argument("--csv", action="store_true", help="a table with a heading")
+    predict.add_argument("--heatmap", metavar="FOLDER", type=Path, help="write overlays there")
+    predict.set_defaults(run=_predict)
+
+    export = commands.add_parser(
+        "export", help="the model for another runtime, with its threshold, contract and card"
+    )
+    export.add_argument("--format", required=True, choices=("savedmodel", "onnx", "tflite"))
+    export.add_argument("--output", metavar="FOLDER", type=Path, help="left out: export/FORMAT")
+    export.add_argument("--model", metavar="FILE", type=Path, help="left out: the recorded one")
+    export.set_defaults(run=_export)
     return parser
 
 
@@ -173,6 +205,74 @@ def _summary(arguments: argparse.Namespace) -> None:
             arguments.candidate,
         )
     )
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from pneumonia.artifacts import write_text
+    from pneumonia.report import report
+
+    write_text(arguments.output, report(recipes.checkout()))
+    print(arguments.output)
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    import logging
+    import warnings
+
+    from pneumonia import answers
+    from pneumonia.metrics import source_in_words
+    from pneumonia.predict import find_films, load_predictor, predict
+    from pneumonia.progress import reported
+
+    warnings.simplefilter("ignore")  # the decoders' own; what matters is said in our words
+    # A name that the terminal cannot show is no reason to stop.
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # it is a file
+    root = recipes.checkout()
+    model = arguments.model or root / MODEL
+    films = find_films(arguments.paths)
+    predictor = load_predictor(
+        model,
+        arguments.operating_point or model.with_name("operating_point.json"),
+        root / recipes.PARAMS,
+    )
+    rows = predict(films, predictor, arguments.heatmap)
+    if not (sys.stdout.isatty() and sys.stderr.isatty()):  # a bar would run through the answers
+        rows = reported(rows, len(films), "films answered", logging.getLogger("predict"))
+    line = answers.as_table_lines
+    if arguments.json:
+        line = answers.as_json_line
+    elif arguments.csv:
+        line = answers.as_csv_line
+        print(answers.as_csv_line(None))
+    else:
+        print(answers.TABLE_HEAD)
+    n_failed = 0
+    for row in rows:
+        print(line(row), flush=True)
+        n_failed += row.error is not None
+    if not (arguments.json or arguments.csv):
+        print(
+            f"{len(films) - n_failed} of {len(films)} answered; pneumonia from "
+            f"{predictor.operating_threshold:.6f} on. Trained on "
+            f"{source_in_words(predictor.source)}. Not for diagnosis."
+        )
+    sys.exit(1 if n_failed else 0)
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from pneumonia.export import export, summary
+
+    root = recipes.checkout()
+    model = arguments.model or root / MODEL
+    folder = export(
+        model,
+        model.with_name("operating_point.json"),
+        root / recipes.PARAMS,
+        root / "MODEL_CARD.md",
+        arguments.format,
+        arguments.output or Path("export") / arguments.format,
+    )
+    print(f"{folder}\n{summary(folder)}")
 
 
 if __name__ == "__main__":
