@@ -42,19 +42,26 @@ replace() {
     rm "$1.before"
 }
 
-# What the stages say goes to a file; shown are the names of those that ran.
+# What the stages say goes to a file; shown are the names of those that ran, or were run before where
+# a DVC cache is shared between clones.
 repro() {
     echo '$ dvc repro'
     dvc repro >.git/repro.log 2>&1 || {
         cat .git/repro.log >&2
         fail 'dvc repro: a stage failed, it has said why above'
     }
-    grep '^Running stage' .git/repro.log
+    grep -E '^Running stage|is cached' .git/repro.log || echo 'nothing to run'
 }
 
 commit() {
     git add --all
     git commit --quiet --message "$1"
+}
+
+# A branch off main, and the data and models that belong to it.
+branch() {
+    git switch --quiet --create "$1" main
+    dvc checkout --quiet
 }
 
 # play BRANCH STATUS: the way of a change, whose gate is to end with STATUS.
@@ -90,17 +97,17 @@ repro
 commit 'record small phantoms'
 
 step 'better: a learning rate that was too low is mended'
-git switch --quiet --create better
+branch better
 replace params.yaml 'learning_rate: 0.02' 'learning_rate: 0.3'
 play better 0
 
 step 'worse: fewer false alarms, bought with recall'
-git switch --quiet --create worse main
+branch worse
 replace params.yaml 'target_recall: 0.95' 'target_recall: 0.7'
 play worse 3
 
 step 'comment: a comment in code that evaluate imports; no figure can change'
-git switch --quiet --create comment main
+branch comment
 echo '# A comment alone.' >>src/pneumonia/figures.py
 play comment 0
 
