@@ -25,13 +25,18 @@ def test_weights(): pass
 """
 
 
-def run(folder, tests=TESTS, mirror=None):
+def run(folder, tests=TESTS, mirror=None, browser=True):
     """pytest in `folder`, with our conftest.py and our configuration; the folder's own tests."""
     folder.mkdir(exist_ok=True)
     shutil.copy(ROOT / "tests/conftest.py", folder)
     shutil.copy(ROOT / "pyproject.toml", folder)
     (folder / "test_it.py").write_text(tests)
+    # On PATH is a browser, or nothing.
+    (folder / "bin").mkdir()
+    if browser:
+        (folder / "bin/chromium").touch(0o755)
     environment = os.environ | {
+        "PATH": str(folder / "bin"),
         "PYTHONPATH": str(ROOT / "src"),
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # only to be quick
     }
@@ -75,6 +80,18 @@ def test_a_real_test_runs_where_its_file_is_and_is_left_out_elsewhere(tmp_path, 
     assert header == (
         [f"left out: tests that need {' or '.join(missing)}, not in {where}"] if missing else []
     )
+
+
+@pytest.mark.parametrize("browser", [True, False])
+def test_a_browser_test_runs_where_one_is_and_is_left_out_visibly_elsewhere(tmp_path, browser):
+    tests = "import pytest\n@pytest.mark.browser\ndef test_page(): pass\ndef test_plain(): pass\n"
+    for file in REAL_FILES:
+        (tmp_path / file).touch()
+    done = run(tmp_path / "tests", tests, str(tmp_path), browser)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "test_it.py::test_plain PASSED" in done.stdout
+    assert ("test_it.py::test_page PASSED" in done.stdout) == browser
+    assert ("left out: tests that need a browser, no chromium or" in done.stdout) != browser
 
 
 def test_a_file_of_which_the_header_would_not_tell_is_refused(tmp_path):

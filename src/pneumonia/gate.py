@@ -31,6 +31,7 @@ GUARDS = (
     "Makefile",
     "src/pneumonia/artifacts.py",
     "src/pneumonia/cli.py",
+    "src/pneumonia/clinical.py",
     "src/pneumonia/confirm.py",
     "src/pneumonia/dataset.py",
     "src/pneumonia/downloads.py",
