@@ -67,6 +67,7 @@ def is_there(path: str) -> bool:
     ignored = {Path(line.strip("/")) for line in text_of(".gitignore").splitlines()}
     # What lies under .scratch and .venv is not listed anywhere.
     hidden = {entry for entry in ignored if entry.name.startswith(".")}
+    hidden |= {Path(".dvc", line.strip("/")) for line in text_of(".dvc/.gitignore").splitlines()}
     return bool(own & (written | hidden) or Path(path) in folders | ignored or path == "dvc.lock")
 
 
