@@ -13,6 +13,7 @@ from gate_repository import (
     relock,
     write_record,
 )
+from pneumonia.clinical import KEYS, clinical
 from pneumonia.errors import PipelineError
 from pneumonia.evidence import evidence, refuse_another_test_set
 from pneumonia.git import commit_of, git
@@ -149,6 +150,22 @@ def test_a_figure_left_out_is_refused_and_one_more_is_not(root):
     (root / "metrics/evaluate.json").write_text(json.dumps(content))
     relock(root)
     refused(root, "test.at_half.recall does not follow")
+
+
+def test_a_record_from_before_the_clinical_figures_is_sound_and_one_with_half_of_them_is_not(root):
+    content = json.loads((root / "metrics/evaluate.json").read_text())
+    for split in ("validation", "test"):
+        content[split] = {k: v for k, v in content[split].items() if k not in KEYS}
+    edit(root, **content)
+    assert evidence(root, None, "candidate") is not None
+    content["test"]["brier"] = 0.5
+    edit(root, **content)
+    refused(root, "test.brier does not follow|test.by_kind")
+
+
+def test_every_clinical_figure_is_named_as_one():
+    found = clinical(predictions({"viral": 1, "normal": 1}).query("split == 'test'"), 0.5, 40, [1])
+    assert set(found) == KEYS
 
 
 def test_a_difference_in_the_last_decimal_is_rounding_and_one_above_it_is_not(root):

@@ -31,6 +31,22 @@ DECISION_THRESHOLDS = tuple(range(1, 51))
 DECISIONS = (10, 20)
 N_BINS = 10
 
+# What `clinical` adds to a split, ends of intervals aside.
+KEYS = frozenset(
+    [
+        "by_kind",
+        *(f"at_recall_{percent}" for percent in RECALLS),
+        *(f"at_specificity_{percent}" for percent in SPECIFICITIES),
+        *(f"at_prevalence_{percent:02}" for percent in PREVALENCES),
+        *(
+            f"{name}{end}"
+            for name in ("brier", "calibration_error", "calibration_in_the_large")
+            for end in ("", "_low", "_high")
+        ),
+        *(f"net_benefit_at_{percent}" for percent in DECISIONS),
+    ]
+)
+
 _Floats = NDArray[np.float64]
 _Interval = tuple[float, float]
 
