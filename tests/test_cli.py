@@ -244,7 +244,7 @@ def test_export_writes_beside_the_model_what_the_card_says(monkeypatch, capsys, 
             tmp_path / "params.yaml",
             tmp_path / "MODEL_CARD.md",
             "onnx",
-            Path("export/onnx"),
+            tmp_path / "models/export/onnx",
         ),
         (
             Path("m/x.keras"),

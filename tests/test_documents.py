@@ -67,6 +67,7 @@ def is_there(path: str) -> bool:
     ignored = {Path(line.strip("/")) for line in text_of(".gitignore").splitlines()}
     # What lies under .scratch and .venv is not listed anywhere.
     hidden = {entry for entry in ignored if entry.name.startswith(".")}
+    hidden |= {Path("report"), Path("models/export")}  # where the commands write by default
     hidden |= {Path(".dvc", line.strip("/")) for line in text_of(".dvc/.gitignore").splitlines()}
     return bool(own & (written | hidden) or Path(path) in folders | ignored or path == "dvc.lock")
 
@@ -101,7 +102,7 @@ def test_every_path_named_exists_or_is_written_by_a_stage(document):
         word
         for word in inline(text_of(document))
         if re.fullmatch(r"[\w.-]+/[\w./-]*|[\w-]+\.(?:py|yaml|lock|md|toml|cff)", word)
-        and word != "val/"  # a folder of Kaggle's archive
+        and word not in ("val/", "model/")  # a folder of Kaggle's archive, and one of an export
         and "MACOSX" not in word
     ]
     for block in blocks(text_of(document), "sh"):
@@ -115,7 +116,7 @@ def test_every_parameter_named_exists(document):
     named = [
         (section, key)
         for section, key in re.findall(r"(?<![\w./])([a-z_]+)\.([a-z_]+)\b", words)
-        if section in PARAMS and key not in ("keras", "yaml", "py", "json")
+        if section in PARAMS and key not in ("keras", "yaml", "py", "json", "onnx", "tflite")
     ]
     assert [f"{s}.{k}" for s, k in named if k not in PARAMS[s]] == []
 

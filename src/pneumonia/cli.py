@@ -112,7 +112,9 @@ def _parser() -> argparse.ArgumentParser:
         "export", help="the model for another runtime, with its threshold, contract and card"
     )
     export.add_argument("--format", required=True, choices=("savedmodel", "onnx", "tflite"))
-    export.add_argument("--output", metavar="FOLDER", type=Path, help="left out: export/FORMAT")
+    export.add_argument(
+        "--output", metavar="FOLDER", type=Path, help="left out: models/export/FORMAT"
+    )
     export.add_argument("--model", metavar="FILE", type=Path, help="left out: the recorded one")
     export.set_defaults(run=_export)
     return parser
@@ -270,7 +272,7 @@ def _export(arguments: argparse.Namespace) -> None:
         root / recipes.PARAMS,
         root / "MODEL_CARD.md",
         arguments.format,
-        arguments.output or Path("export") / arguments.format,
+        arguments.output or root / "models/export" / arguments.format,
     )
     print(f"{folder}\n{summary(folder)}")
 
