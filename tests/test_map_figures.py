@@ -140,11 +140,12 @@ def test_an_outcome_without_films_says_none(drawn_words):
     assert "none" not in drawn_words[0].split("\n")
 
 
-def test_maps_of_zeros_can_be_drawn(drawn_words):
+def test_maps_of_zeros_have_a_scale_above_zero(limits, drawn_words):
     films = some_films()
     zeros = np.zeros((12, 3, 3), np.float32)
     map_figures.gallery_png(films, grainy(12), zeros, evaluate())
     assert "3 × 3 places" in drawn_words[0]
+    assert {limit for _, limit in limits} == {1.0}
 
 
 def test_films_that_are_not_public_are_not_shown(limits, drawn_words):

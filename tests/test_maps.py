@@ -254,7 +254,7 @@ def made_summary() -> dict:
     trained = np.array([[[1, 2], [3, 4]], [[-1, -2], [-3, -4]], [[4, 3], [2, 1]]], np.float32)
     head = np.stack([trained[:2], 0 * trained[:2]])
     randomised = {"head": head, "backbone": head[:, ::-1]}
-    alike = maps.similarities(trained[:2], head, head)
+    alike = dict.fromkeys(maps.SIMILARITIES, np.array([0.1, 0.2, 0.3, 0.4, 0.9]))
     outcome = np.array(["true_positive", "true_negative", "true_positive"])
     return maps.summary(trained, outcome, alike, randomised, "phantoms", 7)
 
@@ -267,8 +267,8 @@ def test_the_summary_has_counts_medians_and_quartiles():
     assert (sanity["n_images"], sanity["n_draws"]) == (2, 2)
     # The second head's two maps are constant.
     assert (sanity["n_constant_head"], sanity["n_constant_backbone"]) == (2, 2)
-    # Of 1, 1, 0, 0.
-    assert sanity["head_randomised"] == {"median": 0.5, "q1": 0.0, "q3": 1.0}
+    for key in maps.SIMILARITIES:  # the second, third and fourth of five
+        assert sanity[key] == {"median": 0.3, "q1": 0.2, "q3": 0.4}
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
@@ -297,6 +297,7 @@ def test_colours_grow_with_the_logits_to_the_limit():
         (2, 4, (134, 98, 70)),
         (2, None, (168, 96, 40)),
         (-4, 4, (40, 108, 147)),  # of (0, 114, 178)
+        (-2, None, (40, 108, 147)),
     ):
         found = maps.overlay(film, np.full((1, 1), logits, np.float32), limit)
         assert tuple(found[0, 0]) == colour
