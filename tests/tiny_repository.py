@@ -23,6 +23,7 @@ TINY = [
     "model.backbone=mobilenet_v2",
     "model.weights=none",
     "evaluate.n_bootstrap=50",
+    "robustness.n_images=0",
     *(
         f"{phase}.{setting}"
         for phase in ("train_frozen", "finetune")
