@@ -117,6 +117,22 @@ def test_links_between_documents_lead_somewhere():
     assert broken == []
 
 
+@pytest.mark.parametrize(
+    ("path", "merge"),
+    [
+        ("dvc.lock", "unset"),
+        ("metrics/evaluate.json", "unset"),
+        ("plots/evaluate/roc.png", "unset"),
+        ("params.yaml", "unspecified"),  # code and parameters are merged as in any project
+        ("src/pneumonia/metrics.py", "unspecified"),
+    ],
+)
+def test_git_never_joins_two_records(path, merge):
+    asked = ["git", "check-attr", "merge", "--", path]
+    said = subprocess.run(asked, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert said == f"{path}: merge: {merge}\n"
+
+
 def test_no_test_is_skipped_for_good():
     hidden = re.compile(r"pytest\.(?:mark\.)?(?:skip|xfail)")
     assert [
