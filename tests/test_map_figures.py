@@ -69,7 +69,7 @@ def drawn_words(monkeypatch) -> list[str]:
     """All text on the picture drawn last; not painted, for that is slow."""
     said: list[str] = []
 
-    def listening(figure: Figure) -> bytes:
+    def listening(figure: Figure, n_colours: int = 0) -> bytes:
         # Words on the film or its map are as good as any.
         said[:] = ["\n".join(text.get_text() for text in figure.findobj(Text))]
         return b""

@@ -21,8 +21,9 @@ LINES = {"validation": "--", "test": "-"}
 MARKERS = {"train": "o", "validation": "s", "test": "o"}
 # 8 inches at 100 dots are 800 pixels: a README shows them one to one.
 DOTS_PER_INCH = 100
-# A palette makes the files a third as large; 64 colours hold greys and the edges of letters.
-N_COLOURS = 64
+# A palette makes the files a third as large; 64 colours hold greys and the edges of letters, and
+# colours that fade over a film need all that a palette can have.
+N_COLOURS, ALL_COLOURS = 64, 256
 
 
 def new_figure(height: float, title: str, source: str) -> Figure:
@@ -38,13 +39,13 @@ def new_figure(height: float, title: str, source: str) -> Figure:
     return figure
 
 
-def as_png(figure: Figure) -> bytes:
+def as_png(figure: Figure, n_colours: int = N_COLOURS) -> bytes:
     """The figure's pixels as PNG with a palette, without a date or a program's name."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]  # matplotlib leaves both untyped
     pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
     picture = Image.fromarray(pixels).convert("RGB")
-    picture = picture.quantize(N_COLOURS, dither=Image.Dither.NONE)
+    picture = picture.quantize(n_colours, dither=Image.Dither.NONE)
     file = io.BytesIO()
     picture.save(file, "PNG", optimize=True)
     return file.getvalue()

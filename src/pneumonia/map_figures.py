@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pneumonia.curves import CLASSES
-from pneumonia.drawing import BLUE, GREY, VERMILLION, as_png, new_figure, plain
+from pneumonia.drawing import ALL_COLOURS, BLUE, GREY, VERMILLION, as_png, new_figure, plain
 from pneumonia.figures import N_SAMPLES, OUTCOMES
 from pneumonia.maps import OPACITY, SIMILARITIES, overlay
 
@@ -78,7 +78,7 @@ def gallery_png(
                 ha="center", va="top", transform=axes.transAxes, fontsize=9,
             )  # fmt: skip
     _scale(figure, grid, limit)
-    return as_png(figure)
+    return as_png(figure, ALL_COLOURS)
 
 
 def sanity_png(
@@ -130,7 +130,7 @@ def sanity_png(
         for axes, shown in zip(row[1:], maps.values(), strict=True):
             axes.imshow(overlay(images[place], shown[place] - shown[place].mean()))
     _similarities(lower.subplots(), sanity)
-    return as_png(figure)
+    return as_png(figure, ALL_COLOURS)
 
 
 def _withheld(title: str, source: str) -> bytes:

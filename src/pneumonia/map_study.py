@@ -41,10 +41,16 @@ def map_study(
     seed = evaluate["seed"]
     maps = activation_maps(classifier, test.images)
     sample = sanity_places(test.index["kind"].to_numpy(dtype=str))
-    drawn = {
-        "head": randomised_maps(classifier, test.images[sample], "head", seed),
-        "backbone": randomised_maps(classifier, test.images[sample], "backbone", seed),
-    }
+    # Of each outcome the film in the middle, as `sample_films` has them.
+    few = [
+        group[len(group) // 2] for group in films.groupby("outcome", sort=False).indices.values()
+    ]
+    shown = np.empty(0, np.intp) if places is None else places[few]
+    # One pass for what is measured and what is shown: each costs a backbone of its own.
+    images = test.images[np.concatenate([sample, shown])]
+    head = randomised_maps(classifier, images, "head", seed)
+    backbone = randomised_maps(classifier, images, "backbone", seed)
+    drawn = {"head": head[:, : len(sample)], "backbone": backbone[:, : len(sample)]}
     found = summary(
         maps,
         outcomes(test.labels, rounded(y_prob), evaluate["operating_threshold"]),
@@ -59,24 +65,14 @@ def map_study(
             "maps.png": gallery_png(films, None, none, evaluate),
             "maps_sanity.png": sanity_png(films, None, {}, found["sanity"], evaluate),
         }
-    images = test.images[places]
-    # Of each outcome the film in the middle, as `sample_films` has them.
-    few = [
-        group[len(group) // 2] for group in films.groupby("outcome", sort=False).indices.values()
-    ]
-    random = {
-        "head\nrandom": randomised_maps(classifier, images[few], "head", seed, 1)[0],
-        "head and backbone\nrandom": randomised_maps(classifier, images[few], "backbone", seed, 1)[
-            0
-        ],
+    columns = {
+        "trained": maps[shown],
+        "head\nrandom": head[0, len(sample) :],
+        "head and backbone\nrandom": backbone[0, len(sample) :],
     }
     return found, {
-        "maps.png": gallery_png(films, images, maps[places], evaluate),
+        "maps.png": gallery_png(films, test.images[places], maps[places], evaluate),
         "maps_sanity.png": sanity_png(
-            films.iloc[few],
-            images[few],
-            {"trained": maps[places][few], **random},
-            found["sanity"],
-            evaluate,
+            films.iloc[few], test.images[shown], columns, found["sanity"], evaluate
         ),
     }
