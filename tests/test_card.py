@@ -291,6 +291,8 @@ def test_maps_are_told_in_numbers():
     quartiles = {"median": 0.2, "q1": 0.1, "q3": 0.3}
     keys = ("head_randomised", "backbone_randomised", "another_film", "chance")
     maps = {
+        "map_height": 3,
+        "map_width": 4,
         "border": {"width": 0.125, "even_share": 0.4375,
                    "true_positive": {"n_images": 9} | quartiles,
                    "false_negative": {"n_images": 2, "n_with_positive_place": 0}},
@@ -301,6 +303,7 @@ def test_maps_are_told_in_numbers():
     assert rows(text)["true positive"] == ["9", "0.200"]
     assert "false negative" not in text
     assert "200 test images" in text
+    assert "A map has 3 × 4 places." in text
 
 
 # ---- what cannot be filled in ----

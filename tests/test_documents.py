@@ -205,24 +205,20 @@ def test_one_version_everywhere():
     assert f"\n## {version}" in text_of("CHANGELOG.md")
 
 
-@pytest.mark.parametrize("document", [str(path) for path in recorded.DOCUMENTS])
-def test_figures_quoted_are_the_figures_recorded(document):
+def test_figures_quoted_are_the_figures_recorded():
     # Without a record there is nothing to quote.
     expected = ""
     if (ROOT / recorded.METRICS).exists():
-        expected = recorded.figures_block(
-            read_json(ROOT / recorded.METRICS),
-            PARAMS,
-            recorded.DOCUMENTS[Path(document)],
+        expected = recorded.readme_block(
+            read_json(ROOT / recorded.METRICS), read_json(ROOT / recorded.SHORTCUTS), PARAMS
         )
-    assert recorded.block_of(text_of(document), document) == expected, (
+    assert recorded.block_of(text_of("README.md"), "README.md") == expected, (
         "run `python -m pneumonia.recorded`"
     )
 
 
 def test_every_picture_under_the_figures_is_one_that_evaluate_writes():
-    for pictures in recorded.DOCUMENTS.values():
-        assert {f"plots/evaluate/{name}.png" for name in pictures} <= outputs("evaluate")
+    assert {f"plots/evaluate/{name}.png" for name in recorded.PICTURES} <= outputs("evaluate")
 
 
 # ---- the command that writes them ----
@@ -250,9 +246,16 @@ EVALUATE = {
                    "at_operating_threshold": measured(3, 0, 1, 2), "at_half": measured(3, 0, 0, 3)},
 }  # fmt: skip
 
+SHORTCUTS = {
+    "thumbnail": {
+        "roc_auc": 0.88, "roc_auc_low": 0.85, "roc_auc_high": 0.91,
+        "roc_auc_behind": 0.02, "roc_auc_behind_low": -0.01, "roc_auc_behind_high": 0.05,
+    }
+}  # fmt: skip
+
 
 def test_the_table_puts_each_figure_into_its_row_and_column():
-    lines = recorded.figures_block(EVALUATE, PARAMS, {}).splitlines()
+    lines = recorded.figures_block(EVALUATE, PARAMS).splitlines()
     rows = dict(line.strip("| ").split(" | ", 1) for line in lines if line.startswith("| "))
     # Each made-up figure has the same interval in all columns but the paper's.
     #                 test            test at 0.5     the paper             validation
@@ -270,13 +273,15 @@ def test_the_table_puts_each_figure_into_its_row_and_column():
 
 
 def test_the_block_says_what_the_figures_are_of():
-    block = recorded.figures_block(EVALUATE, PARAMS, {"roc": "Curves"})
+    block = recorded.readme_block(EVALUATE, SHORTCUTS, PARAMS)
     assert "phantoms (drawn, no patients)" in block
     assert "Test: 10 images of 9 patients. Validation: 6 images of 5 patients." in block
     assert "Operating threshold 0.250000, chosen on validation for a recall of 0.98." in block
     assert f"Network `{PARAMS['model']['backbone']}`" in block
     assert "seed 7" in block
-    assert block.endswith("![Curves](plots/evaluate/roc.png)")
+    assert "8×8 thumbnail has an area of 0.880 (0.850–0.910);" in block
+    assert "larger by 0.020 (-0.010–0.050)." in block
+    assert "![ROC curves of validation and test](plots/evaluate/roc.png)" in block
 
 
 def test_the_block_is_replaced_and_the_rest_of_the_document_kept():
@@ -305,6 +310,7 @@ def test_a_document_without_its_place_is_left_as_it_was_and_one_with_it_is_fille
     (tmp_path / "metrics").mkdir()
     (tmp_path / "params.yaml").write_text(text_of("params.yaml"))
     write_json(tmp_path / recorded.METRICS, EVALUATE)
+    write_json(tmp_path / recorded.SHORTCUTS, SHORTCUTS)
     readme = tmp_path / "README.md"
     readme.write_text("no marker")
     with pytest.raises(PipelineError):

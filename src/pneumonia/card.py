@@ -92,7 +92,7 @@ def model_card(template: str, record: Record) -> str:
         "fit": f"{params['preprocess']['fit']}",
         "threshold": f"{evaluate['operating_threshold']:.6f}",
         "target_recall": f"{evaluate['target_recall']:g}",
-        "figures": figures_block(evaluate, params, {}),
+        "figures": figures_block(evaluate, params),
         "clinical": _clinical(evaluate["test"]),
         "comparison": _comparison(record),
         "shortcuts": _shortcuts(record.shortcuts),
@@ -415,8 +415,12 @@ def _maps(maps: Mapping[str, Any] | None) -> str:
             "",
             *_table(("outcome", "images", "median share"), shares),
             "",
-            "No lung was outlined by anybody: this shows where the model looks, and not whether it "
-            "looks at disease.",
+            _paragraph(
+                f"A map has {maps['map_height']} × {maps['map_width']} places. Where the maps of "
+                "two films are as alike as maps under another head, they show the model's template "
+                "more than the film. No lung was outlined by anybody: this shows where the model "
+                "looks, and not whether it looks at disease."
+            ),
         ]
     )
 

@@ -1,7 +1,7 @@
 """The recorded state in words: its figures in README.md, beside the paper's.
 
-`python -m pneumonia.recorded` writes them from metrics/evaluate.json and params.yaml; a test fails
-where the document says something else.
+`python -m pneumonia.recorded` writes them from metrics/evaluate.json, metrics/shortcuts.json and
+params.yaml; a test fails where the document says something else.
 """
 
 from collections.abc import Mapping
@@ -15,30 +15,50 @@ from pneumonia.intervals import wilson_interval, with_interval
 from pneumonia.metrics import Counts, rates, shown, source_in_words
 from pneumonia.params import load_yaml
 
+README = Path("README.md")
 METRICS = Path("metrics/evaluate.json")
+SHORTCUTS = Path("metrics/shortcuts.json")
 PARAMS = Path("params.yaml")
 BEGIN, END = "<!-- recorded:begin -->", "<!-- recorded:end -->"
 
-# Each document, and the pictures of plots/evaluate under its table.
-DOCUMENTS: Mapping[Path, Mapping[str, str]] = {
-    Path("README.md"): {
-        "confusion": "Confusion matrices of test at the operating threshold and at 0.5",
-        "roc": "ROC curves of validation and test",
-        "samples": "Test films of each outcome with probability, verdict and truth",
-        "accuracy_loss": "Accuracy and loss by epoch, training and validation, both phases",
-    },
+# Pictures of plots/evaluate under the table, and what they show.
+PICTURES: Mapping[str, str] = {
+    "confusion": "Confusion matrices of test at the operating threshold and at 0.5",
+    "roc": "ROC curves of validation and test",
+    "samples": "Test films of each outcome with probability, verdict and truth",
+    "accuracy_loss": "Accuracy and loss by epoch, training and validation, both phases",
 }
 
 
-def figures_block(
-    evaluate: Mapping[str, Any], params: Mapping[str, Any], pictures: Mapping[str, str]
+def readme_block(
+    evaluate: Mapping[str, Any], shortcuts: Mapping[str, Any], params: Mapping[str, Any]
 ) -> str:
-    """What stands between the markers: how the state came about, the table, the pictures.
+    """What stands between README's markers: `figures_block`, how far a thumbnail comes, pictures.
+
+    Args:
+        evaluate: content of metrics/evaluate.json.
+        shortcuts: content of metrics/shortcuts.json.
+        params: content of params.yaml, which the figures belong to.
+    """
+    thumbnail = shortcuts["thumbnail"]
+    lines = [
+        figures_block(evaluate, params),
+        "",
+        "For scale: a logistic regression that sees each test film as an 8×8 thumbnail has an area "
+        f"of {shown(thumbnail, 'roc_auc')};",
+        f"the model's is larger by {shown(thumbnail, 'roc_auc_behind')}.",
+    ]
+    for name, caption in PICTURES.items():
+        lines += ["", f"![{caption}](plots/evaluate/{name}.png)"]
+    return "\n".join(lines)
+
+
+def figures_block(evaluate: Mapping[str, Any], params: Mapping[str, Any]) -> str:
+    """How the recorded state came about, and the table of its figures beside the paper's.
 
     Args:
         evaluate: content of metrics/evaluate.json.
         params: content of params.yaml, which the figures belong to.
-        pictures: from names in plots/evaluate, without suffix, to what they show.
     """
     test, validation = evaluate["test"], evaluate["validation"]
     columns = {
@@ -67,8 +87,6 @@ def figures_block(
         "the area. The paper's",
         f"are reckoned from its counts on the official {sum(vars(PAPER).values())} test images.",
     ]
-    for name, caption in pictures.items():
-        lines += ["", f"![{caption}](plots/evaluate/{name}.png)"]
     return "\n".join(lines)
 
 
@@ -134,18 +152,12 @@ def _parted(text: str, name: str) -> tuple[str, str, str]:
 
 
 def main(root: Path = Path()) -> None:
-    """Rewrite the figures in the documents of the repository at `root`."""
-    evaluate, params = read_json(root / METRICS), load_yaml(root / PARAMS)
-    written = {
-        document: with_block(
-            (root / document).read_text(encoding="utf-8"),
-            figures_block(evaluate, params, pictures),
-            str(document),
-        )
-        for document, pictures in DOCUMENTS.items()
-    }
-    for document, text in written.items():
-        write_text(root / document, text)
+    """Rewrite the figures in the README of the repository at `root`."""
+    block = readme_block(
+        read_json(root / METRICS), read_json(root / SHORTCUTS), load_yaml(root / PARAMS)
+    )
+    text = (root / README).read_text(encoding="utf-8")
+    write_text(root / README, with_block(text, block, str(README)))
 
 
 if __name__ == "__main__":
