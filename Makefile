@@ -31,7 +31,7 @@ repro: $(INSTALLED)  ## what params.yaml says; RECIPE=name lays recipes/name.yam
 
 .PHONY: test
 test: $(INSTALLED)  ## every test; those on real radiographs where PNEUMONIA_MIRROR has them
-	@python -m pytest --numprocesses 2 --dist loadfile
+	@python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: check
 check: $(INSTALLED)  ## lint, format, types, and what else guards the repository

@@ -30,6 +30,9 @@ SMALL = (
 FILMS = "ChestXRay2017-224.zip"
 REAL_FILES = (FILMS, "mobilenet_v2_1.0_224_no_top_bnfolded.weights.h5")
 
+# Files whose tests take minutes, the longest first: begun last, they would leave a core idle.
+LONGEST = ("test_story.py", "test_remote.py", "test_pipeline.py")
+
 # What `browser` tests need on PATH, one of them.
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -56,7 +59,10 @@ def has_browser() -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect, not skip, what has not its file: a skip would be of this machine's own making."""
+    """Deselect what has not its file, and begin with what takes longest.
+
+    Not a skip: it would be of this machine's own making.
+    """
     kept, left_out = [], []
     for item in items:
         mark = item.get_closest_marker("real")
@@ -70,6 +76,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = kept
+    order = {file: place for place, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(LONGEST)))
 
 
 @pytest.fixture(autouse=True)

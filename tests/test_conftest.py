@@ -1,6 +1,7 @@
 """Tests on real films and weights: run where their file is, and seen to be left out elsewhere."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import FILMS, REAL_FILES
+from conftest import FILMS, LONGEST, REAL_FILES
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = REAL_FILES[1]
@@ -43,7 +44,7 @@ def run(folder, tests=TESTS, mirror=None, browser=True):
     environment.pop("PNEUMONIA_MIRROR", None)
     environment.pop("PYTEST_ADDOPTS", None)
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-v", "-p", "pytest_timeout", "test_it.py"],
+        [sys.executable, "-m", "pytest", "-v", "-p", "pytest_timeout", "."],
         cwd=folder,
         env=environment if mirror is None else environment | {"PNEUMONIA_MIRROR": mirror},
         capture_output=True,
@@ -107,3 +108,14 @@ def test_the_real_archive_needs_the_mark(tmp_path):
     done = run(tmp_path / "tests", tests, mirror=str(tmp_path))
     assert "must be marked `real`" in done.stdout
     assert done.returncode == 1
+
+
+def test_what_takes_longest_begins(tmp_path):
+    folder = tmp_path / "there"
+    folder.mkdir()
+    for name in ("test_a.py", *reversed(LONGEST)):
+        (folder / name).write_text("def test_one(): pass")
+    said = run(folder, tests="def test_one(): pass").stdout
+    begun = re.findall(r"^(\S+)::test_one PASSED", said, re.MULTILINE)
+    assert begun == [*LONGEST, "test_a.py", "test_it.py"]
+    assert all((ROOT / "tests" / name).exists() for name in LONGEST)

@@ -287,13 +287,14 @@ def test_what_is_not_one_grey_film_is_refused_in_one_line(name):
     assert reason in refusal(data)
 
 
-def test_every_syntax_is_either_refused_or_read_without_a_traceback():
+def test_every_syntax_is_either_refused_or_read_without_a_traceback_or_a_warning(recwarn):
     for uid in pydicom.uid.AllTransferSyntaxes:
         try:
             decode_dicom(of_syntax(uid))
         except PipelineError:
             continue
         assert not UID(uid).is_compressed
+    assert [str(warning.message) for warning in recwarn] == []
 
 
 # --- the patient

@@ -109,7 +109,9 @@ def test_every_test_is_asked_for_and_conftest_says_what_it_leaves_out(copy):
     make(copy, "test")
     noted(copy)
     make(copy, "test")
-    assert noted(copy).splitlines() == ["-m pytest --numprocesses 2 --dist loadfile"]
+    assert noted(copy).splitlines() == [
+        "-m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder"
+    ]
 
 
 @pytest.mark.parametrize("given", ["environment", "command line"])

@@ -12,7 +12,7 @@ from PIL import Image
 from pneumonia import map_figures
 from pneumonia.maps import OUTCOMES, SIMILARITIES, overlay
 
-LIMIT_BYTES = 200_000
+LIMIT_BYTES = 250_000
 SANITY = {
     "n_images": 200,
     "n_draws": 20,

@@ -153,6 +153,7 @@ def test_weights_of_a_file_become_those_of_the_backbone(tmp_path, films):
         assert (given == taken).all()
 
 
+@pytest.mark.filterwarnings("ignore:Skipping nested container")
 def test_weights_of_another_network_or_a_broken_file_are_one_line(tmp_path):
     classifier = random_classifier(PRETRAINED)
     other = tmp_path / "other.weights.h5"

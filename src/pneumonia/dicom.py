@@ -8,6 +8,7 @@ pydicom is imported inside the functions that need it.
 
 import io
 import logging
+import warnings
 from typing import Any
 
 import numpy as np
@@ -68,9 +69,11 @@ def decode_dicom(data: bytes) -> tuple[Image.Image, dict[str, str]]:
     import pydicom
     from pydicom import config
 
-    # What pydicom warns of odd values and logs repeats them.
+    # What pydicom warns of odd values and logs repeats them. For good, because films are read by
+    # several threads, and warnings are of the whole process.
     config.settings.reading_validation_mode = config.IGNORE
     logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
+    warnings.filterwarnings("ignore", module="pydicom")
     if _DEFLATED in data:
         raise PipelineError(
             "expected DICOM that is not deflated as a whole. Received: the transfer syntax "
