@@ -150,7 +150,7 @@ def test_checks_make_what_ci_run_makes_in_a_fresh_clone_and_the_other_way_round(
         r for file, job, r in RUNS if file == "checks" and (file, job) not in WITH_CREDENTIALS
     ]
     assert made(checks) == made([(ROOT / ".ci/run").read_text()])
-    assert made(checks) == {"check", "fresh", "test", "demo", "gate", "summary"}
+    assert made(checks) == {"check", "fresh", "test", "demo", "gate", "summary", "report"}
 
 
 def test_every_target_that_a_workflow_makes_is_in_the_makefile():
