@@ -46,7 +46,7 @@ def commands(text: str) -> list[list[str]]:
         words
         for line in [*lines, *inline(text)]
         if re.match(r"(?:make|dvc|git|python|rm|source|export) ", line)
-        for part in line.split("&&")
+        for part in re.split(r" (?:&&|\|) ", line)
         if (words := shlex.split(part, comments=True))
     ]
 
