@@ -74,12 +74,13 @@ def batches(tmp_path):
     return make
 
 
-def test_an_epoch_is_every_image_once_in_another_order_each_epoch(batches):
+def test_an_epoch_is_every_image_once_in_another_order_and_its_last_batch_is_filled_up(batches):
     def order(epoch):
         films = np.concatenate([b[0]["radiograph"] for b in iterate(batches(epoch))])
-        assert films.shape == (50, 32, 32, 1)  # 20 normal, 30 pneumonia
+        assert films.shape == (64, 32, 32, 1)  # 20 normal, 30 pneumonia, 14 once more
         assert films.dtype == np.uint8
-        return [film.tobytes() for film in films]
+        assert (films[50:] == films[:14]).all()
+        return [film.tobytes() for film in films[:50]]
 
     everything = sorted(film.tobytes() for film in batches.split.images)
     assert sorted(order(0)) == everything
@@ -88,7 +89,7 @@ def test_an_epoch_is_every_image_once_in_another_order_each_epoch(batches):
 
 
 def iterate(batches):
-    assert len(batches) == 4  # 16 + 16 + 16 + 2
+    assert len(batches) == 4  # 16 + 16 + 16 + 2, and 14 to fill it up
     return [batches[step] for step in range(len(batches))]
 
 
@@ -100,6 +101,15 @@ def test_a_batch_depends_on_seed_epoch_and_step_and_on_nothing_asked_before(batc
     assert (batches(epoch=8)[2][0]["affine"] != alone[0]["affine"]).any()
     assert (batches(epoch=7)[1][0]["affine"] != alone[0]["affine"]).any()
     assert (batches(epoch=7, seed=6)[2][0]["affine"] != alone[0]["affine"]).any()
+
+
+def test_a_split_smaller_than_a_batch_fills_one(batches):
+    (batch,) = [batches(0, batch_size=120)[step] for step in range(len(batches(0, batch_size=120)))]
+    films = batch[0]["radiograph"]
+    assert len(films) == 120
+    assert (films[:50] == films[50:100]).all()
+    # The changes are drawn anew for each.
+    assert (batch[0]["affine"][:50] != batch[0]["affine"][50:100]).any()
 
 
 def test_labels_and_class_weights_go_with_their_images(batches):
@@ -181,6 +191,28 @@ def test_a_state_of_another_fingerprint_is_no_state(tmp_path):
     untouched = variables([5])
     assert StateFile(tmp_path / "state.npz", "g").load(untouched) == (Progress(), [])
     assert np.asarray(untouched[0]).tolist() == [5]
+
+
+def cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def altered(data: bytes) -> bytes:
+    # The 7s of the saved weights, as float32.
+    assert data.count(np.float32(7).tobytes() * 9) == 1
+    return data.replace(np.float32(7).tobytes() * 9, np.float32(8).tobytes() * 9)
+
+
+@pytest.mark.parametrize("damage", [cut, altered, lambda _: b"", lambda _: b"no zip"])
+def test_a_damaged_state_is_one_line_that_names_it_and_nothing_is_set(tmp_path, damage):
+    path = tmp_path / "state.npz"
+    state = StateFile(path, "f")
+    state.save(variables([1, 2], [7] * 9), Progress(epoch=3), [])
+    path.write_bytes(damage(path.read_bytes()))
+    untouched = variables([5, 5], [0] * 9)
+    with pytest.raises(PipelineError, match=r"state\.npz: expected .* delete it"):
+        state.load(untouched)
+    assert np.asarray(untouched[0]).tolist() == [5, 5]
 
 
 def test_more_best_weights_than_ten_keep_their_order(tmp_path):

@@ -16,6 +16,9 @@ _ORDER, _CHANGES = 0, 1
 class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras ships no types
     """One epoch of a split in random order, with the random numbers of its augmentation.
 
+    The last batch is filled up with the epoch's first images: a batch of another size would have
+    kernels built anew for it, which on a CPU costs as much as many batches.
+
     Each item is `(inputs, labels, weights)`: inputs `radiograph` (n, height, width, 1) uint8,
     `affine` (n, 8) and `tone` (n, 3) float32; labels (n, 1) float32; weights (n,) float32.
     """
@@ -34,10 +37,12 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
         self._batch_size, self._class_weights = batch_size, np.asarray(class_weights, np.float32)
         self._augmentation, self._seed, self._epoch = augmentation, seed, epoch
         rng = np.random.default_rng([seed, epoch, _ORDER])
-        self._order = rng.permutation(len(self._labels))
+        order = rng.permutation(len(self._labels))
+        self._n_batches = -(-len(order) // batch_size)
+        self._order = np.resize(order, self._n_batches * batch_size)  # from the front again
 
     def __len__(self) -> int:
-        return -(-len(self._order) // self._batch_size)
+        return self._n_batches
 
     def __getitem__(
         self, step: int

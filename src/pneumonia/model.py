@@ -43,7 +43,7 @@ def build_classifier(params: ModelParams, image_size: int, precision: str = "flo
     Args:
         params: backbone, head and what is done to pixels.
         image_size: pixels a side.
-        precision: a Keras dtype policy: float32, mixed_bfloat16, mixed_float16.
+        precision: a Keras dtype policy: float32, mixed_bfloat16.
 
     Returns:
         A Keras model named `classifier`. Input: (n, image_size, image_size, 1) in [0, 255].

@@ -16,11 +16,13 @@ import logging
 import os
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +54,7 @@ class PhaseParams:
     patience: int  # epochs without a lower validation loss before stopping
     class_weights: Literal["none", "balanced"]
     label_smoothing: float  # in [0, 1)
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"]
+    precision: Literal["float32", "mixed_bfloat16"]  # float16 would need loss scaling
 
     def __post_init__(self) -> None:
         check(self.epochs >= 0, "epochs", "be at least 0", self.epochs)
@@ -326,17 +328,29 @@ class StateFile:
         """Fill the variables from the file and return progress and best weights.
 
         A missing file, or one of another fingerprint, leaves the variables as they are.
+
+        Raises:
+            PipelineError: the file is damaged.
         """
         if not self._path.exists():
             return Progress(), []
-        with np.load(self._path, allow_pickle=False) as saved:
-            about = json.loads(str(saved["about"]))
-            if about.pop("fingerprint") != self._fingerprint:
-                return Progress(), []
-            for i, variable in enumerate(variables):
-                variable.assign(saved[f"variable{i}"])
-            n_best = sum(name.startswith("best") for name in saved.files)
-            return Progress(**about), [saved[f"best{i}"] for i in range(n_best)]
+        try:
+            with np.load(self._path, allow_pickle=False) as saved:
+                about = json.loads(str(saved["about"]))
+                if about.pop("fingerprint") != self._fingerprint:
+                    return Progress(), []
+                # All is read before anything is set.
+                values = [saved[f"variable{i}"] for i in range(len(variables))]
+                n_best = sum(name.startswith("best") for name in saved.files)
+                best = [saved[f"best{i}"] for i in range(n_best)]
+        except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error) as error:
+            raise PipelineError(
+                f"{self._path}: expected the state of a training that was broken off. Received: a "
+                f"damaged file; delete it, and the phase starts anew"
+            ) from error
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+        return Progress(**about), best
 
 
 def fingerprint(params: Iterable[object], files: Iterable[Path]) -> str:
