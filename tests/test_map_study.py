@@ -7,6 +7,7 @@ import pytest
 from pneumonia import map_study as module
 from pneumonia.dataset import Split
 from pneumonia.map_study import map_study
+from pneumonia.maps import similarities
 
 EVALUATE = {"seed": 3, "source": "phantoms", "operating_threshold": 0.5}
 
@@ -94,3 +95,22 @@ def test_films_that_are_not_public_are_measured_and_not_shown(asked):
     assert found["n_images"] == 12
     assert asked["gallery"][1] is None
     assert asked["sanity"][1:] == (None, {})
+
+
+def test_the_check_compares_the_sample_alone_and_each_kind_of_weights_with_the_trained(
+    asked, monkeypatch
+):
+    compared = {}
+
+    def listening(trained, head, backbone):
+        compared.update(trained=trained, head=head, backbone=backbone)
+        return similarities(trained, head, backbone)
+
+    monkeypatch.setattr(module, "similarities", listening)
+    split, y_prob = made()
+    map_study("any", split, y_prob, chosen(), np.array([7, 8, 10, 1]), EVALUATE)
+    # A map begins with its film's grey. Normal films are 0, 3, 6, 9, but kinds go by the alphabet.
+    greys = [2, 5, 8, 11, 1, 4, 7, 10, 3, 6, 9, 12]
+    assert compared["trained"][:, 0, 0].tolist() == greys
+    assert compared["head"][:, :, 0, 0].tolist() == [greys] * 4
+    assert compared["backbone"][:, :, 0, 0].tolist() == [[-grey for grey in greys]] * 4
