@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(900)
 
 SRC = Path(__file__).parent.parent / "src"
 # With these the lowest validation loss comes early, and patience runs out before the epochs do.
-STOPS_EARLY = {"finetune__patience": 3, "finetune__learning_rate": 0.003}
+STOPS_EARLY = {"finetune__patience": 3, "finetune__learning_rate": 0.03}
 
 
 def hashes(root: Path, stage: str) -> dict[str, str]:
