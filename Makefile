@@ -21,7 +21,7 @@ help:  ## list the targets
 	@sed -n -E 's/^([a-z]+):[^#]*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | awk -F '|' '{ printf "  make %-8s %s\n", $$1, $$2 }'
 
 .PHONY: demo
-demo: $(INSTALLED)  ## all six stages on drawn phantoms: no data, no internet, under 5 minutes
+demo: $(INSTALLED)  ## all six stages on drawn phantoms: no data, no internet, some 5 minutes
 	@pneumonia demo
 
 # PULL=1: a stage that another machine has finished and pushed comes from the remote.
