@@ -130,7 +130,7 @@ def _refuse_others(dataset: Any) -> None:
     syntax = UID(str(dataset.file_meta.get("TransferSyntaxUID", "")))
     try:
         readable = get_decoder(syntax).is_available
-    except NotImplementedError:
+    except NotImplementedError:  # what pydicom raises for a syntax that it has no decoder class for
         readable = False
     if not readable:
         name = syntax.name if syntax.name != syntax else "of no syntax that is known"
