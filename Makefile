@@ -92,8 +92,8 @@ report: $(INSTALLED)  ## one HTML page of all that the recorded run tells: repor
 
 .PHONY: record
 record: $(INSTALLED)  ## write the recorded figures into README.md and MODEL_CARD.md
-	@python -m pneumonia.recorded
-	@python -m pneumonia.card
+	@python -m pneumonia.documents.readme
+	@python -m pneumonia.documents.card
 
 .PHONY: lock
 lock: $(INSTALLED)  ## pin every dependency anew from pyproject.toml, for Python 3.11 to 3.13

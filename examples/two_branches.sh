@@ -108,7 +108,7 @@ play worse 3
 
 step 'comment: a comment in code that evaluate imports; no figure can change'
 branch comment
-echo '# A comment alone.' >>src/pneumonia/figures.py
+echo '# A comment alone.' >>src/pneumonia/plots/headline.py
 play comment 0
 
 step "done: better and comment may be merged, worse may not. Look around in $folder"

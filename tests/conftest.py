@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pneumonia.archive import write_archive
+from pneumonia.data.archive import write_archive
 
 # Two normal films, one bacterial and one viral in each folder: eight in all.
 SMALL = (

@@ -10,10 +10,10 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from pneumonia.artifacts import write_json, write_table, write_text
+from pneumonia.evaluation.metrics import EvaluateParams, evaluation
+from pneumonia.evaluation.predictions import as_printed
 from pneumonia.git import git
-from pneumonia.metrics import EvaluateParams, evaluation
-from pneumonia.predictions import as_printed
+from pneumonia.store.files import write_json, write_table, write_text
 
 N_TEST = {"normal": 60, "bacterial": 60, "viral": 40}
 N_VALIDATION = {"normal": 10, "bacterial": 6, "viral": 4}

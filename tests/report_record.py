@@ -9,9 +9,9 @@ import yaml
 from PIL import Image
 
 from gate_repository import commit, new_repository, predictions, write_record
-from pneumonia.artifacts import write_bytes, write_json, write_table, write_text
-from pneumonia.params import load_yaml
-from pneumonia.report import KNOWN_PICTURES, PICTURES
+from pneumonia.documents.report import KNOWN_PICTURES, PICTURES
+from pneumonia.store.files import write_bytes, write_json, write_table, write_text
+from pneumonia.store.yaml12 import load_yaml
 
 ROOT = Path(__file__).parents[1]
 HISTORY = {

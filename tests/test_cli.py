@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from pneumonia import answers, cli, metrics, recipes
-from pneumonia import export as export_module
-from pneumonia import predict as predict_module
-from pneumonia import report as report_module
+from pneumonia import cli, recipes
+from pneumonia.documents import report as report_module
+from pneumonia.evaluation import metrics
+from pneumonia.serving import answers
+from pneumonia.serving import export as export_module
+from pneumonia.serving import predict as predict_module
 
 ROOT = Path(__file__).parent.parent
 

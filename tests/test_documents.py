@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 from dvc.cli.parser import get_main_parser
 
-from pneumonia import card, recipes, recorded
-from pneumonia.artifacts import read_json, write_json
+from pneumonia import recipes
+from pneumonia.data.datasets import SOURCES
+from pneumonia.documents import card
+from pneumonia.documents import readme as recorded
 from pneumonia.errors import PipelineError
-from pneumonia.params import load_yaml, parse_yaml
-from pneumonia.records import SOURCES
-from pneumonia.weights import WEIGHTS
+from pneumonia.store.files import read_json, write_json
+from pneumonia.store.yaml12 import load_yaml, parse_yaml
+from pneumonia.training.weights import WEIGHTS
 
 ROOT = Path(__file__).parent.parent
 STAGES = load_yaml(ROOT / "dvc.yaml")["stages"]
@@ -213,7 +215,7 @@ def test_figures_quoted_are_the_figures_recorded():
             read_json(ROOT / recorded.METRICS), read_json(ROOT / recorded.SHORTCUTS), PARAMS
         )
     assert recorded.block_of(text_of("README.md"), "README.md") == expected, (
-        "run `python -m pneumonia.recorded`"
+        "run `python -m pneumonia.documents.readme`"
     )
 
 

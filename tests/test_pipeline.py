@@ -10,9 +10,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pneumonia.artifacts import read_json
-from pneumonia.metrics import metrics_table
-from pneumonia.params import load_yaml
+from pneumonia.evaluation.metrics import metrics_table
+from pneumonia.store.files import read_json
+from pneumonia.store.yaml12 import load_yaml
 from tiny_repository import STAGES, copy_of_the_repository, dvc, hashes, ran
 
 pytestmark = pytest.mark.timeout(900)
@@ -87,7 +87,7 @@ def test_lost_results_come_back_without_a_run(first, tmp_path):
 def test_a_comment_in_evaluates_code_runs_evaluate_alone_and_changes_no_figure(first):
     folder, _ = first
     before = hashes(folder)
-    with (folder / "src/pneumonia/figures.py").open("a") as code:
+    with (folder / "src/pneumonia/plots/headline.py").open("a") as code:
         code.write("# a comment\n")
     assert ran(dvc(folder, "repro")) == ["evaluate"]
     assert hashes(folder) == before

@@ -10,7 +10,6 @@ import pytest
 from dvc.utils.hydra import apply_overrides
 
 from pneumonia.errors import PipelineError
-from pneumonia.params import load_yaml
 from pneumonia.recipes import (
     check_sections,
     checkout,
@@ -21,6 +20,7 @@ from pneumonia.recipes import (
     refuse_foreign_changes,
     run_experiment,
 )
+from pneumonia.store.yaml12 import load_yaml
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from pneumonia.errors import PipelineError
-from pneumonia.params import load_yaml
 from pneumonia.remote import _one_line, completeness
+from pneumonia.store.yaml12 import load_yaml
 from s3 import REGION, Line, Store
 from tiny_repository import ROOT, STAGES, ask_dvc, copy_of_the_repository, hashes, ran
 

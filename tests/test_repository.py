@@ -124,7 +124,7 @@ def test_links_between_documents_lead_somewhere():
         ("metrics/evaluate.json", "unset"),
         ("plots/evaluate/roc.png", "unset"),
         ("params.yaml", "unspecified"),  # code and parameters are merged as in any project
-        ("src/pneumonia/metrics.py", "unspecified"),
+        ("src/pneumonia/evaluation/metrics.py", "unspecified"),
     ],
 )
 def test_git_never_joins_two_records(path, merge):

@@ -122,7 +122,7 @@ def test_each_branch_is_one_commit_of_what_belongs_together(told):
     for branch in ("better", "worse", "comment"):
         assert git(clone, "rev-list", "--count", f"main..{branch}").strip() == "1"
     changed = git(clone, "diff", "--name-only", "main", "comment").split()
-    assert changed == ["dvc.lock", "src/pneumonia/figures.py"]
+    assert changed == ["dvc.lock", "src/pneumonia/plots/headline.py"]
     changed = git(clone, "diff", "--name-only", "main", "worse").split()
     assert {"params.yaml", "dvc.lock", "metrics/evaluate.json"} <= set(changed)
     assert git(clone, "status", "--porcelain") == ""

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pneumonia.git import git
-from pneumonia.params import load_yaml
+from pneumonia.store.yaml12 import load_yaml
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = ROOT / ".github"

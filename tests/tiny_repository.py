@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dvc.utils.hydra import apply_overrides
 
-from pneumonia.params import load_yaml
+from pneumonia.store.yaml12 import load_yaml
 
 ROOT = Path(__file__).parent.parent
 STAGES = ["fetch", "split", "preprocess", "train_frozen", "finetune", "evaluate"]

@@ -137,8 +137,8 @@ def _repro(arguments: argparse.Namespace) -> None:
 
 def _demo(_: argparse.Namespace) -> None:
     # Imported here: `pneumonia --help` should not wait for pandas.
-    from pneumonia.artifacts import read_json
-    from pneumonia.metrics import metrics_table
+    from pneumonia.evaluation.metrics import metrics_table
+    from pneumonia.store.files import read_json
 
     root = recipes.checkout()
     overrides = recipes.load_recipe(root, "demo")
@@ -154,9 +154,9 @@ def _demo(_: argparse.Namespace) -> None:
 def _gate(arguments: argparse.Namespace) -> None:
     from datetime import UTC, datetime
 
-    from pneumonia.artifacts import write_json, write_text
-    from pneumonia.gate import EXIT_STATUS, judged
-    from pneumonia.gate_report import as_json, as_markdown, as_text
+    from pneumonia.gate.report import as_json, as_markdown, as_text
+    from pneumonia.gate.verdict import EXIT_STATUS, judged
+    from pneumonia.store.files import write_json, write_text
 
     verdict = judged(
         recipes.checkout(),
@@ -177,7 +177,7 @@ def _gate(arguments: argparse.Namespace) -> None:
 def _ledger(arguments: argparse.Namespace) -> None:
     import json
 
-    from pneumonia.ledger import as_table, openings
+    from pneumonia.gate.ledger import as_table, openings
 
     rows = openings(recipes.checkout())
     print(json.dumps(rows, indent=2) if arguments.json else as_table(rows))
@@ -190,13 +190,13 @@ def _remote(arguments: argparse.Namespace) -> None:
 
 
 def _confirm(arguments: argparse.Namespace) -> None:
-    from pneumonia.confirm import confirmed
+    from pneumonia.gate.confirm import confirmed
 
     print(confirmed(arguments.candidate or recipes.checkout()))
 
 
 def _summary(arguments: argparse.Namespace) -> None:
-    from pneumonia.summary import summary
+    from pneumonia.documents.comment import summary
 
     print(
         summary(
@@ -210,8 +210,8 @@ def _summary(arguments: argparse.Namespace) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    from pneumonia.artifacts import write_text
-    from pneumonia.report import report
+    from pneumonia.documents.report import report
+    from pneumonia.store.files import write_text
 
     write_text(arguments.output, report(recipes.checkout()))
     print(arguments.output)
@@ -221,10 +221,10 @@ def _predict(arguments: argparse.Namespace) -> None:
     import logging
     import warnings
 
-    from pneumonia import answers
-    from pneumonia.metrics import source_in_words
-    from pneumonia.predict import find_films, load_predictor, predict
+    from pneumonia.evaluation.metrics import source_in_words
     from pneumonia.progress import reported
+    from pneumonia.serving import answers
+    from pneumonia.serving.predict import find_films, load_predictor, predict
 
     warnings.simplefilter("ignore")  # the decoders' own; what matters is said in our words
     # A name that the terminal cannot show is no reason to stop.
@@ -262,7 +262,7 @@ def _predict(arguments: argparse.Namespace) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from pneumonia.export import export, summary
+    from pneumonia.serving.export import export, summary
 
     root = recipes.checkout()
     model = arguments.model or root / MODEL

@@ -17,7 +17,8 @@ from typing import Any
 
 from pneumonia.errors import PipelineError
 from pneumonia.git import git
-from pneumonia.params import as_section, load_yaml, parse_yaml
+from pneumonia.store.params import as_section
+from pneumonia.store.yaml12 import load_yaml, parse_yaml
 
 PARAMS = Path("params.yaml")
 GRAPH = Path("dvc.yaml")
@@ -117,15 +118,15 @@ def laid_over(
 def section_types() -> dict[str, type]:
     """Type of each section of params.yaml: the dataclass beside the code that it steers."""
     # Imported here: `pneumonia --help` should not wait for pandas.
-    from pneumonia.augmentation import AugmentationParams
-    from pneumonia.images import PreprocessParams
-    from pneumonia.metrics import EvaluateParams
-    from pneumonia.model import ModelParams
-    from pneumonia.phantoms import PhantomParams
-    from pneumonia.records import FetchParams
-    from pneumonia.robustness import RobustnessParams
-    from pneumonia.splits import SplitParams
-    from pneumonia.training import PhaseParams
+    from pneumonia.data.datasets import FetchParams
+    from pneumonia.data.images import PreprocessParams
+    from pneumonia.data.phantoms import PhantomParams
+    from pneumonia.data.splits import SplitParams
+    from pneumonia.evaluation.metrics import EvaluateParams
+    from pneumonia.evaluation.robustness import RobustnessParams
+    from pneumonia.training.augmentation import AugmentationParams
+    from pneumonia.training.fit import PhaseParams
+    from pneumonia.training.network import ModelParams
 
     return {
         "seed": int,

@@ -24,31 +24,31 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pneumonia.artifacts import read_table, write_bytes, write_json, write_table
-from pneumonia.clinical import decision_table, reliability_table
-from pneumonia.clinical_figures import clinical_pictures
-from pneumonia.curves import history_table, plot_tables
-from pneumonia.dataset import Split, open_split
+from pneumonia.data.datasets import is_public
+from pneumonia.data.privacy import key_from_environment
 from pneumonia.errors import run_stage
-from pneumonia.figures import pictures, sample_films
-from pneumonia.map_study import map_study
-from pneumonia.metrics import (
+from pneumonia.evaluation.clinical import decision_table, reliability_table
+from pneumonia.evaluation.metrics import (
     EvaluateParams,
     evaluation,
     metrics_table,
     operating_point,
     resampling_seed,
 )
-from pneumonia.model_files import load_classifier, predict_probabilities
-from pneumonia.params import load_section
-from pneumonia.predictions import as_printed, split_predictions
-from pneumonia.privacy import key_from_environment
+from pneumonia.evaluation.predictions import as_printed, split_predictions
+from pneumonia.evaluation.robustness import SETTINGS, RobustnessParams, robustness
+from pneumonia.evaluation.robustness import as_printed as robustness_as_printed
+from pneumonia.evaluation.shortcuts import shortcuts
+from pneumonia.plots.clinical import clinical_pictures
+from pneumonia.plots.headline import pictures, sample_films
+from pneumonia.plots.map_study import map_study
+from pneumonia.plots.robustness import robustness_png
+from pneumonia.plots.tables import history_table, plot_tables
 from pneumonia.progress import reported
-from pneumonia.records import is_public
-from pneumonia.robustness import SETTINGS, RobustnessParams, robustness
-from pneumonia.robustness import as_printed as robustness_as_printed
-from pneumonia.robustness_figures import robustness_png
-from pneumonia.shortcuts import shortcuts
+from pneumonia.store.arrays import Split, open_split
+from pneumonia.store.files import read_table, write_bytes, write_json, write_table
+from pneumonia.store.params import load_section
+from pneumonia.training.model_files import load_classifier, predict_probabilities
 
 MODEL = Path("models/finetune.keras")
 TRAIN = Path("data/processed/train")

@@ -9,12 +9,12 @@ import logging
 import time
 from pathlib import Path
 
-from pneumonia.archive import list_radiographs
+from pneumonia.data.archive import list_radiographs
+from pneumonia.data.datasets import FetchParams
+from pneumonia.data.phantoms import PhantomParams
+from pneumonia.data.sources import as_text, counts_of, receive
 from pneumonia.errors import run_stage
-from pneumonia.params import check, load_section
-from pneumonia.phantoms import PhantomParams
-from pneumonia.records import FetchParams
-from pneumonia.sources import as_text, counts_of, receive
+from pneumonia.store.params import check, load_section
 
 PARAMS = Path("params.yaml")
 ARCHIVE = Path("data/raw/radiographs.zip")

@@ -9,13 +9,13 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from pneumonia.augmentation import AugmentationParams
 from pneumonia.errors import run_stage
-from pneumonia.model import ModelParams, unfreeze_backbone
-from pneumonia.model_files import load_classifier
-from pneumonia.params import load_section
-from pneumonia.phase import PhaseFiles, run_phase
-from pneumonia.training import PhaseParams
+from pneumonia.store.params import load_section
+from pneumonia.training.augmentation import AugmentationParams
+from pneumonia.training.fit import PhaseParams
+from pneumonia.training.model_files import load_classifier
+from pneumonia.training.network import ModelParams, unfreeze_backbone
+from pneumonia.training.phase import PhaseFiles, run_phase
 
 TRAIN = Path("data/processed/train")
 VALIDATION = Path("data/processed/validation")

@@ -13,11 +13,11 @@ import time
 from functools import partial
 from pathlib import Path
 
-from pneumonia.artifacts import read_table
+from pneumonia.data.images import PreprocessParams, replacing_folders, write_split
 from pneumonia.errors import run_stage
-from pneumonia.images import PreprocessParams, replacing_folders, write_split
-from pneumonia.params import load_section
 from pneumonia.progress import reported
+from pneumonia.store.files import read_table
+from pneumonia.store.params import load_section
 
 ARCHIVE = Path("data/raw/radiographs.zip")
 MANIFEST = Path("data/split/manifest.csv")

@@ -11,17 +11,17 @@ import logging
 import time
 from pathlib import Path
 
-from pneumonia.archive import list_radiographs, open_archive, read_member
-from pneumonia.artifacts import write_table
-from pneumonia.errors import run_stage
-from pneumonia.params import load_section
-from pneumonia.splits import (
+from pneumonia.data.archive import list_radiographs, open_archive, read_member
+from pneumonia.data.splits import (
     SplitParams,
     assign_splits,
     duplicate_groups,
     groups_across,
     split_notes,
 )
+from pneumonia.errors import run_stage
+from pneumonia.store.files import write_table
+from pneumonia.store.params import load_section
 
 ARCHIVE = Path("data/raw/radiographs.zip")
 MANIFEST = Path("data/split/manifest.csv")

@@ -9,13 +9,13 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from pneumonia.augmentation import AugmentationParams
 from pneumonia.errors import run_stage
-from pneumonia.model import ModelParams, freeze_backbone, load_pretrained
-from pneumonia.params import load_section
-from pneumonia.phase import PhaseFiles, run_phase
-from pneumonia.training import PhaseParams
-from pneumonia.weights import obtain_weights
+from pneumonia.store.params import load_section
+from pneumonia.training.augmentation import AugmentationParams
+from pneumonia.training.fit import PhaseParams
+from pneumonia.training.network import ModelParams, freeze_backbone, load_pretrained
+from pneumonia.training.phase import PhaseFiles, run_phase
+from pneumonia.training.pretrained import obtain_weights
 
 TRAIN = Path("data/processed/train")
 VALIDATION = Path("data/processed/validation")
