@@ -47,7 +47,7 @@ from pneumonia.plots.tables import history_table, plot_tables
 from pneumonia.progress import reported
 from pneumonia.store.arrays import Split, open_split
 from pneumonia.store.files import read_table, write_bytes, write_json, write_table
-from pneumonia.store.params import load_section
+from pneumonia.store.params import Seed, load_section
 from pneumonia.training.model_files import load_classifier, predict_probabilities
 
 MODEL = Path("models/finetune.keras")
@@ -70,7 +70,7 @@ log = logging.getLogger("evaluate")
 def main(root: Path = Path()) -> None:
     """Run the stage on the repository at `root`."""
     start = time.monotonic()
-    seed = load_section(root / "params.yaml", "seed", int)
+    seed = load_section(root / "params.yaml", "seed", Seed)
     params = load_section(root / "params.yaml", "evaluate", EvaluateParams)
     corrupted = load_section(root / "params.yaml", "robustness", RobustnessParams)
     source = load_section(root / "params.yaml", "fetch.source", str)

@@ -81,7 +81,9 @@ def test_a_map_is_the_weighted_features_and_the_bias_at_every_place(averaging):
 def test_the_sigmoid_of_a_maps_mean_is_the_classifiers_own_probability(
     keras, backbone, pixel_divisor
 ):
-    classifier = build_classifier(ModelParams(backbone, "none", 0.2, pixel_divisor), 64)
+    classifier = build_classifier(
+        ModelParams(backbone=backbone, weights="none", dropout=0.2, pixel_divisor=pixel_divisor), 64
+    )
     unit = classifier.get_layer("pneumonia")
     images = films(3, 64) // np.array([1, 3, 9], np.uint8)[:, None, None]
     pixels = images[..., None].astype(np.float32)

@@ -22,6 +22,7 @@ from pneumonia.evaluation.metrics import (
     rates,
     weighted_areas,
 )
+from pneumonia.store.params import as_section
 
 PARAMS = EvaluateParams(target_recall=0.98, n_bootstrap=200)
 
@@ -333,7 +334,11 @@ def test_precision_of_no_verdict_stops_the_run():
 )
 def test_parameters_out_of_range_are_refused(values):
     with pytest.raises(PipelineError, match="must be in"):
-        EvaluateParams(*values)
+        as_section(
+            dict(zip(("target_recall", "n_bootstrap"), values, strict=True)),
+            "evaluate",
+            EvaluateParams,
+        )
 
 
 def test_the_table_says_phantom_and_fits_a_terminal():

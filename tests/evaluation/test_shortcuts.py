@@ -215,7 +215,10 @@ def test_the_models_area_and_interval_are_those_of_the_evaluation():
     table = test.index.assign(split="test", probability=y_prob)[list(COLUMNS)]
     other = table.assign(split="validation", name="v" + table["name"], patient_id="v" + patients)
     expected = evaluation(
-        pd.concat([other, table], ignore_index=True), EvaluateParams(0.9, 300), 2017, "phantoms"
+        pd.concat([other, table], ignore_index=True),
+        EvaluateParams(target_recall=0.9, n_bootstrap=300),
+        2017,
+        "phantoms",
     )["test"]
     result = shortcuts(split(BRIGHT), test, y_prob, 300, SEED)
     model = result["model"]

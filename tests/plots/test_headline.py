@@ -37,7 +37,9 @@ def made_up(source: str = "phantoms") -> tuple[pd.DataFrame, dict]:
             )
         )
     predictions = pd.concat(parts, ignore_index=True)
-    return predictions, evaluation(predictions, EvaluateParams(0.9, 60), 1, source)
+    return predictions, evaluation(
+        predictions, EvaluateParams(target_recall=0.9, n_bootstrap=60), 1, source
+    )
 
 
 def made_up_history(n_epochs: int) -> pd.DataFrame:

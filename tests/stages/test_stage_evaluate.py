@@ -123,7 +123,9 @@ def test_everything_in_evaluate_json_follows_from_predictions_csv(root):
     evaluate.main(root)
     predictions = read_table(root / "metrics/predictions.csv", text=TEXT_COLUMNS)
     recorded = read_json(root / "metrics/evaluate.json")  # strict: NaN and Infinity are refused
-    params = EvaluateParams(recorded["target_recall"], recorded["n_bootstrap"])
+    params = EvaluateParams(
+        target_recall=recorded["target_recall"], n_bootstrap=recorded["n_bootstrap"]
+    )
     assert evaluation(predictions, params, recorded["seed"], recorded["source"]) == recorded
     assert recorded["source"] == "phantoms"
     assert {split: recorded[split]["n_images"] for split in N_IMAGES} == N_IMAGES

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import Field
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from pneumonia.errors import PipelineError
@@ -22,7 +23,7 @@ from pneumonia.evaluation.intervals import (
     with_interval,
 )
 from pneumonia.evaluation.predictions import SPLITS, checked
-from pneumonia.store.params import check
+from pneumonia.store.params import Section
 
 SCHEMA = 1
 HALF = 0.5
@@ -30,20 +31,14 @@ HALF = 0.5
 _BOOTSTRAP_STREAM = 6
 
 
-@dataclass(frozen=True)
-class EvaluateParams:
+class EvaluateParams(Section):
     """Section `evaluate` of params.yaml."""
 
-    target_recall: float  # on validation, in (0, 1]; the operating threshold is chosen for it
-    n_bootstrap: int  # resamples of patients
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        check(0 < self.target_recall <= 1, "target_recall", "be in (0, 1]", self.target_recall)
-        # 2.5 % of fewer than 40 resamples is less than one of them.
-        check(
-            40 <= self.n_bootstrap <= 100_000, "n_bootstrap", "be in [40, 100000]", self.n_bootstrap
-        )
+    target_recall: float = Field(
+        gt=0, le=1, description="on validation; the operating threshold is chosen for it"
+    )
+    # 2.5 % of fewer than 40 resamples is less than one of them.
+    n_bootstrap: int = Field(ge=40, le=100_000, description="resamples of patients")
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """How a classifier does on corrupted films, beside the very same films as they came."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
-from typing import Any, TypeAlias
+from dataclasses import asdict
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
 from pneumonia.errors import PipelineError
 from pneumonia.evaluation.corruptions import CORRUPTIONS, corrupted
@@ -19,7 +20,7 @@ from pneumonia.evaluation.intervals import (
 from pneumonia.evaluation.metrics import counts, rates, weighted_areas
 from pneumonia.evaluation.paired import loss_bounds
 from pneumonia.evaluation.predictions import rounded
-from pneumonia.store.params import check
+from pneumonia.store.params import Section, require
 
 CLEAN = "none"
 # Of five: all of them would be two thirds more to predict, for curves that these already draw.
@@ -58,21 +59,23 @@ COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class RobustnessParams:
+class RobustnessParams(Section):
     """Section `robustness` of params.yaml."""
 
-    n_images: int  # test images, stratified by kind; 0 turns it off
+    n_images: int = Field(
+        ge=0, le=1_000_000, description="test images, stratified by kind; 0 turns it off"
+    )
 
-    def __post_init__(self) -> None:
-        """Check the range."""
+    @model_validator(mode="after")
+    def _enough_or_none(self) -> Self:
         # With fewer the intervals span nearly everything.
-        check(
+        require(
             self.n_images == 0 or self.n_images >= 20,
             "n_images",
             "be 0 or at least 20",
             self.n_images,
         )
+        return self
 
 
 def robustness(
