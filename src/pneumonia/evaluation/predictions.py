@@ -48,9 +48,27 @@ def rounded(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.round(probabilities, 6)
 
 
-def as_printed(predictions: pd.DataFrame) -> pd.DataFrame:
-    """The table with probabilities as text of six decimals: 0.000001, never 1e-06."""
-    return predictions.assign(probability=[f"{p:.6f}" for p in predictions["probability"]])
+def as_printed(table: pd.DataFrame) -> pd.DataFrame:
+    """A table with its floats as text of six decimals: 0.000001, never 1e-06; none: empty."""
+    floats = table.select_dtypes("float").columns
+    texts = {name: ["" if v != v else f"{v:.6f}" for v in table[name]] for name in floats}
+    return table.assign(**texts)
+
+
+def one_split(predictions: pd.DataFrame, split: str) -> pd.DataFrame:
+    """The rows of one split by name, so that sums are the same to the last bit.
+
+    Raises:
+        PipelineError: a class is missing.
+    """
+    rows = predictions[predictions["split"] == split].sort_values("name", ignore_index=True)
+    n_pneumonia = int(rows["label"].sum())
+    if not 0 < n_pneumonia < len(rows):
+        raise PipelineError(
+            f"{split} must hold normal and pneumonia images, or its metrics are undefined. "
+            f"Received: {len(rows) - n_pneumonia} normal, {n_pneumonia} pneumonia"
+        )
+    return rows
 
 
 def checked(predictions: pd.DataFrame) -> pd.DataFrame:
