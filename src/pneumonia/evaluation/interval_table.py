@@ -70,6 +70,10 @@ class Measured:
         return f"{self.value:.3f} ({self.low:.3f}–{self.high:.3f})"
 
 
+# By (split, threshold, group, metric).
+Intervals: TypeAlias = Mapping[tuple[str, str, str, str], Measured]
+
+
 def interval_table(
     predictions: pd.DataFrame, threshold: float, n_bootstrap: int, seed: int
 ) -> pd.DataFrame:

@@ -48,6 +48,28 @@ def rounded(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.round(probabilities, 6)
 
 
+def in_order(predictions: pd.DataFrame, names: pd.Series, key: bytes | None) -> pd.DataFrame:
+    """The predictions of the named images, in the order of the names.
+
+    Args:
+        predictions: the predictions table.
+        names: as the index of a split has them.
+        key: as in `split_predictions`.
+
+    Raises:
+        PipelineError: an image has no prediction.
+    """
+    shown = names if key is None else [pseudonym(key, name) for name in names]
+    of_name = predictions.set_index("name", drop=False)
+    missing = sorted(set(shown) - set(of_name.index))
+    if missing:
+        raise PipelineError(
+            "the predictions and the images are of different runs: expected a prediction of each "
+            f"image. Received: none of {len(missing)}, the first is {missing[0]}"
+        )
+    return of_name.loc[list(shown)].reset_index(drop=True)
+
+
 def as_printed(table: pd.DataFrame) -> pd.DataFrame:
     """A table with its floats as text of six decimals: 0.000001, never 1e-06; none: empty."""
     floats = table.select_dtypes("float").columns

@@ -30,8 +30,8 @@ from pneumonia.evaluation.weighted import Floats, weighted_curve
 from pneumonia.store.arrays import Split
 
 THUMBNAIL_SIDE = 8  # pixels
-# With as many resamples, and those of metrics/intervals.csv as params.yaml has them, the model's
-# interval is the same in both tables.
+# Not evaluate.n_bootstrap: test pixels need not be read again for it. Where that is 2,000 too, the
+# model's interval is the one in metrics/intervals.csv.
 N_BOOTSTRAP = 2000
 # The rates that do not depend on how many images are called pneumonia: always defined.
 RATES = ("accuracy", "recall", "specificity")
@@ -51,7 +51,7 @@ def shortcuts_table(
     - `threshold` and `metric`: at `half` (0.5) the `RATES` with Wilson's intervals and their
       counts; at `none` roc_auc, and of a shortcut `roc_auc_behind`: the model's area minus its own;
       both intervals are of the same resampled patients.
-    - Where file metadata cannot tell the classes apart, `metadata` has one row alone: `n_file_kinds`
+    - Where file metadata cannot tell the classes apart, `metadata` has one row: `n_file_kinds`
       is 1, and `note` says what all files are. An area of 0.5 would be one by definition.
 
     Args:
