@@ -14,7 +14,7 @@ where all are.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -31,9 +31,8 @@ from pneumonia.evaluation.intervals import (
     wider,
     wilson_interval,
 )
-from pneumonia.evaluation.metrics import HALF, rates
+from pneumonia.evaluation.metrics import HALF
 from pneumonia.evaluation.predictions import SPLITS, checked, one_split
-from pneumonia.evaluation.threshold import counts
 from pneumonia.evaluation.weighted import Floats, mean, predictive_values, weighted_curve
 
 KEY = ("split", "threshold", "group", "metric")
@@ -118,138 +117,118 @@ def measured(table: pd.DataFrame) -> dict[tuple[str, str, str, str], Measured]:
     }
 
 
+@dataclass(frozen=True)
+class _Share:
+    """A rate: among the images `of`, those that are `hits`; both (n_images,) bool."""
+
+    hits: NDArray[np.bool_]
+    of: NDArray[np.bool_]
+    method: str
+
+
 def _split_table(
     rows: pd.DataFrame, threshold: float, n_bootstrap: int, seed: list[int]
 ) -> pd.DataFrame:
     """The rows of one split, which `rows` holds as `one_split` gives it."""
     y_true, y_prob = rows["label"].to_numpy(), rows["probability"].to_numpy()
     thresholds = {"operating": threshold, "half": HALF}
-    right = (y_prob >= threshold) == y_true
-    groups = _groups(rows)
+    shares = _shares(rows, thresholds)
 
-    def measure(weights: Floats) -> Mapping[_Row, Floats]:
+    def measure(weights: Floats) -> dict[_Row, Floats]:
         curve = weighted_curve(y_true, y_prob, weights)
-        found = {("operating", *key): mean(right, weights * of) for key, of in groups.items()}
+        found = {key: mean(share.hits, weights * share.of) for key, share in shares.items()}
         for name, value in thresholds.items():
             tp, fp = curve.at(value)
             found[name, "all", "f1"] = 2 * tp / (tp + fp + curve.n_pneumonia)
-        tp, fp = curve.at(threshold)
-        recall, specificity = tp / curve.n_pneumonia, 1 - fp / curve.n_normal
+        recall, specificity = (found["operating", "all", m] for m in ("recall", "specificity"))
         for percent in PREVALENCES:
-            npv, ppv = predictive_values(recall, specificity, percent / 100)
-            group = f"prevalence_{percent:02}"
-            found |= {("operating", group, "npv"): npv, ("operating", group, "ppv"): ppv}
+            values = predictive_values(recall, specificity, percent / 100)
+            found |= _named("operating", f"prevalence_{percent:02}", values)
         for percent in RECALLS:
-            values = curve.specificity_at_recall(percent / 100)
-            found[f"recall_{percent}", "all", "specificity"] = values
+            values = {"specificity": curve.specificity_at_recall(percent / 100)}
+            found |= _named(f"recall_{percent}", "all", values)
         for percent in SPECIFICITIES:
-            values = curve.recall_at_specificity(percent / 100)
-            found[f"specificity_{percent}", "all", "recall"] = values
+            values = {"recall": curve.recall_at_specificity(percent / 100)}
+            found |= _named(f"specificity_{percent}", "all", values)
         for percent in DECISIONS:
-            for name, values in net_benefits(curve, percent / 100).items():
-                found[f"{percent / 100:.2f}", "all", f"net_benefit_{name}"] = values
-        found["none", "all", "roc_auc"] = curve.roc_auc()
-        found["none", "all", "average_precision"] = curve.average_precision()
-        for name, values in calibration_metrics(y_true, y_prob, weights).items():
-            found["none", "all", name] = values
-        return found
+            values = net_benefits(curve, percent / 100)
+            values = {f"net_benefit_{name}": value for name, value in values.items()}
+            found |= _named(f"{percent / 100:.2f}", "all", values)
+        values = {"roc_auc": curve.roc_auc(), "average_precision": curve.average_precision()}
+        values |= calibration_metrics(y_true, y_prob, weights)
+        return found | _named("none", "all", values)
 
     values, resampled = over_resamples(measure, rows, n_bootstrap, seed)
-    table = {key: _of_patients(values[key], resampled[key]) for key in values}
-    # Each resample adds noise of its own to the noise in the bins: so much too high is it.
+    # Each resample adds noise of its own to the noise in the bins, and so raises the error.
     error = ("none", "all", "calibration_error")
-    noise = float(resampled[error].mean()) - values[error]
-    table[error] = _of_patients(values[error], (resampled[error] - noise).clip(min=0))
+    resampled[error] -= resampled[error].mean() - values[error]
+    resampled[error].clip(min=0, out=resampled[error])
 
-    def with_wilson(key: _Row, wilson: Interval) -> Measured:
-        ends = wider((table[key].low, table[key].high), wilson)
-        return Measured(values[key], *ends, None, None, WIDER)
-
-    shares = {("operating", *key): of for key, of in groups.items()}
-    shares |= {(f"recall_{p}", "all", "specificity"): y_true == 0 for p in RECALLS}
-    shares |= {(f"specificity_{p}", "all", "recall"): y_true == 1 for p in SPECIFICITIES}
-    for key, of in shares.items():
-        n_total = int(of.sum())
-        n_hits = round(values[key] * n_total)
-        row = with_wilson(key, wilson_interval(n_hits, n_total))
-        table[key] = replace(row, n_hits=n_hits, n_total=n_total)
-    for percent in PREVALENCES:
-        for name, wilson in _predictive_intervals(y_true, right, percent / 100).items():
-            key = ("operating", f"prevalence_{percent:02}", name)
-            table[key] = with_wilson(key, wilson)
-    for name, value in thresholds.items():
-        for metric, (n_hits, n_total) in rates(counts(y_true, y_prob, value)).items():
-            if n_total:
-                table[name, "all", metric] = _wilson(n_hits, n_total, IMAGES)
-    ill = rows[y_true == 1].groupby("patient_id")["probability"].max()
-    caught = int((ill >= threshold).sum())
-    table["operating", "patients", "recall"] = _wilson(caught, len(ill), ILL_PATIENTS)
-    return _as_table(str(rows["split"][0]), table)
-
-
-def _groups(rows: pd.DataFrame) -> dict[tuple[str, str], NDArray[np.bool_]]:
-    """Images of each kind, by kind and metric: recall of the ill, specificity of the healthy."""
-    kinds, y_true = rows["kind"].to_numpy(dtype=str), rows["label"].to_numpy()
-    found = {
-        (str(kind), metric): (kinds == kind) & (y_true == label)
-        for metric, label in (("recall", 1), ("specificity", 0))
-        for kind in np.unique(kinds)
+    predictive = {
+        ("operating", f"prevalence_{percent:02}", name): ends
+        for percent in PREVALENCES
+        for name, ends in _predictive_intervals(shares, percent / 100).items()
     }
-    return {key: of for key, of in found.items() if of.any()}
+    n_of_class = {"recall": int(y_true.sum()), "specificity": int((y_true == 0).sum())}
+    table: list[tuple[object, ...]] = []
+    groups = list(dict.fromkeys(key[:2] for key in values))
+    for key in sorted(values, key=lambda key: groups.index(key[:2])):
+        value = values[key]
+        if math.isnan(value):
+            continue
+        ends, method, n_hits, n_total = percentile_interval(resampled[key]), PATIENTS, "", ""
+        if key in shares or key[0].startswith(("recall_", "specificity_")):
+            n = int(shares[key].of.sum()) if key in shares else n_of_class[key[2]]
+            n_hits, n_total = str(round(value * n)), str(n)
+            method = shares[key].method if key in shares else WIDER
+            wilson = wilson_interval(round(value * n), n)
+            ends = wider(ends, wilson) if method == WIDER else wilson
+        elif key in predictive:
+            ends, method = wider(ends, predictive[key]), WIDER
+        rounded = (round(number, 6) for number in (value, *ends))
+        table.append((rows["split"][0], *key, *rounded, n_hits, n_total, method))
+    return pd.DataFrame(table, columns=list(COLUMNS))
 
 
-def _predictive_intervals(
-    y_true: NDArray[np.int_], right: NDArray[np.bool_], prevalence: float
-) -> dict[str, Interval]:
+def _named(threshold: str, group: str, values: Mapping[str, Floats]) -> dict[_Row, Floats]:
+    return {(threshold, group, name): value for name, value in values.items()}
+
+
+def _shares(rows: pd.DataFrame, thresholds: Mapping[str, float]) -> dict[_Row, _Share]:
+    """The rates: four at each threshold, then of each kind and of patients at the first."""
+    kinds, y_prob = rows["kind"].to_numpy(dtype=str), rows["probability"].to_numpy()
+    ill = rows["label"].to_numpy() == 1
+    found: dict[_Row, _Share] = {}
+    for name, value in thresholds.items():
+        called = y_prob >= value
+        found |= {
+            (name, "all", "recall"): _Share(called, ill, IMAGES),
+            (name, "all", "specificity"): _Share(~called, ~ill, IMAGES),
+            (name, "all", "precision"): _Share(ill, called, IMAGES),
+            (name, "all", "accuracy"): _Share(called == ill, np.full(len(ill), True), IMAGES),
+        }
+    first, called = next((name, y_prob >= value) for name, value in thresholds.items())
+    for metric, of_class in (("recall", ill), ("specificity", ~ill)):
+        for kind in np.unique(kinds[of_class]):
+            of = of_class & (kinds == kind)
+            found[first, str(kind), metric] = _Share(called == ill, of, WIDER)
+    # A patient is one of their images: all of them are drawn together.
+    caught = rows["patient_id"].isin(rows["patient_id"][called & ill]).to_numpy()
+    one_each = ill & ~rows["patient_id"].where(ill).duplicated().to_numpy()
+    found[first, "patients", "recall"] = _Share(caught, one_each, ILL_PATIENTS)
+    return found
+
+
+def _predictive_intervals(shares: Mapping[_Row, _Share], prevalence: float) -> dict[str, Interval]:
     """Npv and ppv with recall, or else specificity, at either end of its Wilson interval."""
-    ill, healthy = right[y_true == 1], right[y_true == 0]
-    recall, specificity = ill.mean(), healthy.mean()
-    npv, ppv = predictive_values(
-        np.array([*wilson_interval(int(ill.sum()), len(ill)), recall, recall]),
-        np.array([specificity, specificity, *wilson_interval(int(healthy.sum()), len(healthy))]),
+    ends, value = {}, {}
+    for metric in ("recall", "specificity"):
+        share = shares["operating", "all", metric]
+        n_hits, n_total = int((share.hits & share.of).sum()), int(share.of.sum())
+        ends[metric], value[metric] = wilson_interval(n_hits, n_total), n_hits / n_total
+    values = predictive_values(
+        np.array([*ends["recall"], value["recall"], value["recall"]]),
+        np.array([value["specificity"], value["specificity"], *ends["specificity"]]),
         prevalence,
     )
-    return {
-        "npv": (float(npv.min()), float(npv.max())),
-        "ppv": (float(ppv.min()), float(ppv.max())),
-    }
-
-
-def _wilson(n_hits: int, n_total: int, method: str) -> Measured:
-    return Measured(n_hits / n_total, *wilson_interval(n_hits, n_total), n_hits, n_total, method)
-
-
-def _of_patients(value: float, resampled: Floats) -> Measured:
-    return Measured(value, *percentile_interval(resampled), None, None, PATIENTS)
-
-
-def _as_table(split: str, found: Mapping[_Row, Measured]) -> pd.DataFrame:
-    """The table of one split in its order; without what is undefined."""
-    thresholds = ["operating", "half"]
-    thresholds += [f"recall_{percent}" for percent in RECALLS]
-    thresholds += [f"specificity_{percent}" for percent in SPECIFICITIES]
-    thresholds += [f"{percent / 100:.2f}" for percent in DECISIONS] + ["none"]
-    metrics = ["recall", "specificity", "precision", "accuracy", "f1"]
-
-    def place(key: _Row) -> tuple[int, bool, bool, int]:
-        threshold, group, metric = key
-        return (
-            thresholds.index(threshold),
-            group != "all",
-            group.startswith("prevalence"),
-            metrics.index(metric) if metric in metrics else len(metrics),
-        )
-
-    return pd.DataFrame(
-        [
-            (
-                split, *key,
-                *(round(end, 6) for end in (row.value, row.low, row.high)),
-                *("" if n is None else str(n) for n in (row.n_hits, row.n_total)),
-                row.method,
-            )
-            for key, row in sorted(found.items(), key=lambda item: place(item[0]))
-            if not math.isnan(row.value)
-        ],
-        columns=list(COLUMNS),
-    )  # fmt: skip
+    return {name: (float(of.min()), float(of.max())) for name, of in values.items()}

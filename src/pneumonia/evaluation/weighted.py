@@ -89,10 +89,8 @@ def weighted_curve(y_true: NDArray[np.int_], y_prob: Floats, weights: Floats) ->
     )
 
 
-def predictive_values(
-    recall: Floats, specificity: Floats, prevalence: float
-) -> tuple[Floats, Floats]:
-    """Negative and positive predictive value, each (n,) in [0, 1], where the prevalence is given.
+def predictive_values(recall: Floats, specificity: Floats, prevalence: float) -> dict[str, Floats]:
+    """Npv and ppv, each (n,) in [0, 1], where the prevalence is given.
 
     By Bayes' theorem. It holds where the radiographs of the ill, and those of the healthy, are
     like the ones that were measured, and only their shares differ. NaN where none is called so.
@@ -106,7 +104,7 @@ def predictive_values(
     """
     tn, fn = specificity * (1 - prevalence), (1 - recall) * prevalence
     tp, fp = recall * prevalence, (1 - specificity) * (1 - prevalence)
-    return share(tn, tn + fn), share(tp, tp + fp)
+    return {"npv": share(tn, tn + fn), "ppv": share(tp, tp + fp)}
 
 
 def mean(values: NDArray[Any], weights: Floats) -> Floats:
