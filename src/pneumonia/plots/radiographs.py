@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from pneumonia.evaluation.activation_maps import OPACITY, overlay
 from pneumonia.evaluation.map_study import CAUGHT, CLEARED, FALSE_ALARM, MISSED, OUTCOMES
 from pneumonia.plots.drawing import (
-    ALL_COLOURS,
     BLUE,
     CLASSES,
     GREY,
+    MANY_COLOURS,
     VERMILLION,
     as_png,
     message_png,
@@ -105,7 +105,7 @@ def activation_maps_png(
         shown.append(np.concatenate([_grey(image), gap, mapped], axis=1))
     figure, grid = _outcomes_figure(title, test, shown, point["dataset"])
     _draw_scale(figure, grid, limit)
-    return as_png(figure, ALL_COLOURS)
+    return as_png(figure, MANY_COLOURS)
 
 
 def _grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pneumonia.evaluation.activation_maps import overlay
 from pneumonia.evaluation.map_study import N_DRAWS, SIMILARITIES, MapStudy
-from pneumonia.plots.drawing import ALL_COLOURS, BLUE, GREY, as_png, new_figure, plain
+from pneumonia.plots.drawing import BLUE, GREY, MANY_COLOURS, as_png, new_figure, plain
 from pneumonia.plots.radiographs import WORDS
 
 # Of `SIMILARITIES`.
@@ -72,7 +72,7 @@ def sanity_png(
         for axes, of_images in zip(line[1:], maps.values(), strict=True):
             axes.imshow(overlay(image, of_images[number] - of_images[number].mean()))
     _draw_similarities(lower.subplots(), sanity)
-    return as_png(figure, ALL_COLOURS)
+    return as_png(figure, MANY_COLOURS)
 
 
 def _draw_similarities(axes: Axes, sanity: pd.DataFrame) -> None:
