@@ -30,7 +30,7 @@ LAYERS = (
     ("recipes",),
     ("plots", "gate", "serving"),
     ("documents",),
-    ("remote",),
+    ("remote", "schemas"),
     ("cli", "stages"),
 )
 CODE = sorted(
@@ -236,6 +236,13 @@ def test_all_outputs_before_evaluate_are_cached_so_that_the_run_cache_carries_th
         assert not options.get("persist", False), (
             f"{entry}: persist takes a stage out of the run-cache"
         )
+
+
+@pytest.mark.parametrize("stage", ["evaluate", "plot", "examine"])
+def test_what_git_keeps_is_metrics_and_plots_so_that_the_run_cache_restores_it(stage):
+    # A plain output that is not cached would make its stage run again in every clone.
+    outs = STAGES[stage].get("outs", [])
+    assert outs == (["models/operating_point.json"] if stage == "evaluate" else [])
 
 
 def test_what_git_ignores_is_what_dvc_caches():

@@ -157,7 +157,4 @@ def _draw_scale(figure: Figure, grid: NDArray[np.object_], limit: float) -> None
         ScalarMappable(Normalize(-limit, limit), colours), ax=grid.ravel().tolist(),
         location="bottom", aspect=50, fraction=0.03, pad=0.02,
     )  # fmt: skip
-    bar.set_label(
-        "towards normal  ←  logits that a place adds (their mean is the image's)  →  "
-        "towards pneumonia"
-    )
+    bar.set_label("towards normal  ←  logits that a place adds  →  towards pneumonia")
