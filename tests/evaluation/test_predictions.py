@@ -122,8 +122,8 @@ def test_missing_columns_and_text_in_place_of_numbers_are_refused():
 
 
 def test_printed_floats_have_six_decimals_and_whole_numbers_none():
-    table = pd.DataFrame({"a": [1e-6, np.nan], "n": [3, 4], "words": ["x", "y"]})
-    assert as_printed(table).to_numpy().tolist() == [["0.000001", 3, "x"], ["", 4, "y"]]
+    table = pd.DataFrame({"a": [1e-6, -0.5], "n": [3, 4], "words": ["x", "y"]})
+    assert as_printed(table).to_numpy().tolist() == [["0.000001", 3, "x"], ["-0.500000", 4, "y"]]
 
 
 def test_one_split_is_in_the_order_of_its_names_and_has_both_classes():

@@ -40,12 +40,7 @@ def new_figure(height: float, title: str, dataset: str) -> Figure:
 
 
 def n_images(evaluate: Mapping[str, Any], *splits: str) -> str:
-    """How much was measured, for a heading: test: 624 images of 428 patients.
-
-    Args:
-        evaluate: content of metrics/evaluate.json.
-        splits: whose numbers; several are separated by a semicolon.
-    """
+    """How much was measured, for a heading: test: 624 images of 428 patients."""
     return "; ".join(
         f"{split}: {evaluate[split]['n_images']:,} images of "
         f"{evaluate[split]['n_patients']:,} patients"

@@ -29,13 +29,7 @@ def sanity_png(
     A map of random weights has no unit and no zero: each map is shown less its mean, by its own
     largest magnitude.
 
-    Args:
-        test: a row a test image: outcome and probability.
-        images: (n_images, height, width) uint8 in [0, 255], in the order of `test`; None: the
-            dataset is not public, and the numbers stand alone.
-        study: as `map_study` gives it for `places`.
-        places: (n_shown,) int, the rows of `test` that are shown.
-        point: content of models/operating_point.json.
+    Arguments as in `radiographs`; `study` is `map_study`'s for `places`, the rows that are shown.
     """
     sanity = study.table[study.table["study"] == "sanity"].set_index("group")
     title = (
