@@ -2,6 +2,8 @@
 
 import os
 import subprocess
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ def git(root: Path, *arguments: str) -> str:
     Raises:
         subprocess.CalledProcessError: Git refused; its words are in `stderr`.
     """
-    return str(_run(root, *arguments, text=True))
+    return str(_run(root, arguments, encoding="utf-8", errors="backslashreplace"))
 
 
 def commit_of(root: Path, revision: str) -> str:
@@ -38,6 +40,17 @@ def commit_of(root: Path, revision: str) -> str:
         ) from error
 
 
+def day_of(root: Path, commit: str) -> str:
+    """The day (UTC) on which a commit was made: 2026-12-31."""
+    shown = git(root, "show", "--no-patch", "--no-show-signature", "--format=%ct", commit)
+    return datetime.fromtimestamp(int(shown), UTC).date().isoformat()
+
+
+def is_shallow(root: Path) -> bool:
+    """Whether this clone lacks older commits."""
+    return git(root, "rev-parse", "--is-shallow-repository").strip() == "true"
+
+
 def file_at(root: Path, revision: str | None, path: Path) -> bytes | None:
     """The bytes of `path` at a commit, or in the working tree (None); None where it is missing."""
     if revision is None:
@@ -46,7 +59,7 @@ def file_at(root: Path, revision: str | None, path: Path) -> bytes | None:
     entry = git(root, "ls-tree", revision, "--", path.as_posix())
     if entry.split()[1:2] != ["blob"]:  # mode, type, hash, path; a folder is no file
         return None
-    return bytes(_run(root, "cat-file", "blob", f"{revision}:{path.as_posix()}"))
+    return bytes(_run(root, ["cat-file", "blob", f"{revision}:{path.as_posix()}"]))
 
 
 def changed_paths(root: Path, base: str, candidate: str | None) -> list[str]:
@@ -56,8 +69,31 @@ def changed_paths(root: Path, base: str, candidate: str | None) -> list[str]:
     return listed.split("\0")[:-1]
 
 
-def _run(root: Path, *arguments: str, text: bool = False) -> Any:
+def hashes_at(root: Path, commits: Iterable[str], path: Path, kind: str = "blob") -> list[str]:
+    """Git's hash of the file (or folder: tree) at `path` in each commit; "" where it is missing."""
+    asked = "".join(f"{commit}:{path.as_posix()}\n" for commit in commits)
+    answers = bytes(_run(root, ["cat-file", "--batch-check"], input=asked.encode())).decode()
+    words = [line.split() for line in answers.splitlines()]
+    return [word[0] if word[1:2] == [kind] else "" for word in words]
+
+
+def contents_of(root: Path, hashes: Iterable[str]) -> dict[str, bytes]:
+    """The bytes of each object, by its hash; thousands take one process."""
+    wanted = sorted(set(hashes))
+    asked = "".join(f"{name}\n" for name in wanted).encode()
+    answers = bytes(_run(root, ["cat-file", "--batch"], input=asked))
+    contents, start = {}, 0
+    for name in wanted:  # each answer: `hash type size`, a line's end, the bytes, a line's end
+        body = answers.index(b"\n", start) + 1
+        end = body + int(answers[start:body].split()[2])
+        contents[name] = answers[body:end]
+        start = end + 1
+    return contents
+
+
+def _run(root: Path, arguments: Sequence[str], **how: Any) -> Any:
+    """Standard output; `how` goes on to `subprocess.run`."""
     environment = {k: v for k, v in os.environ.items() if k not in _OF_THE_CALLER}
     return subprocess.run(
-        ["git", *arguments], cwd=root, check=True, capture_output=True, text=text, env=environment
+        ["git", *arguments], cwd=root, check=True, capture_output=True, env=environment, **how
     ).stdout
