@@ -13,7 +13,8 @@ from dvc_data.hashfile.db import HashFileDB
 from dvc_objects.fs.local import LocalFileSystem
 
 from pneumonia.errors import PipelineError
-from pneumonia.evaluation.metrics import EvaluateParams, evaluation
+from pneumonia.evaluation.interval_table import interval_table
+from pneumonia.evaluation.metrics import evaluation
 from pneumonia.evaluation.predictions import as_printed
 from pneumonia.gate import confirm
 from pneumonia.gate.confirm import confirmed
@@ -44,12 +45,12 @@ def model(monkeypatch):
 
 @pytest.fixture
 def root(tmp_path, model):
-    """A candidate whose record is sound: eight images, all that DVC restores, and the lock."""
+    """A candidate whose files belong together: eight images, what DVC restores, and the lock."""
     root = tmp_path / "candidate"
     for split, greys in GREYS.items():
         folder = root / "data/processed" / split
         folder.mkdir(parents=True)
-        # In the data the last film comes first: the record is sorted by name.
+        # In the data the last image comes first; predictions.csv is sorted by name.
         order = [3, 0, 1, 2]
         images = np.tile(np.array(greys, np.uint8)[:, None, None], (1, 2, 2))
         np.save(folder / "images.npy", images[order])
@@ -62,14 +63,18 @@ def root(tmp_path, model):
 
 
 def index(split: str) -> pd.DataFrame:
-    names = [f"{split}/film{n}.jpeg" for n in range(4)]
+    names = [f"{split}/image{n}.jpeg" for n in range(4)]
     # Text, though it looks like numbers: 000 to 003 and 010 to 013.
     patients = [f"{'01' if split == 'test' else '00'}{n}" for n in range(4)]
     return pd.DataFrame({"name": names, "label": LABELS, "kind": KINDS, "patient_id": patients})
 
 
 def write_params(root: Path, source: str) -> None:
-    params = {"fetch": {"source": source, "archive": None, "sha256": None}}
+    params = {
+        "seed": 1,
+        "fetch": {"source": source, "archive": None, "sha256": None},
+        "evaluate": {"target_recall": 1.0, "n_bootstrap": 40},
+    }
     (root / "params.yaml").write_text(yaml.safe_dump(params))
 
 
@@ -84,16 +89,16 @@ def true_predictions() -> pd.DataFrame:
     ]
 
 
-def record(root: Path, predictions: pd.DataFrame) -> None:
-    """Write a record that is whole in itself: predictions, the metrics from them, and the lock."""
+def record(root: Path, predictions: pd.DataFrame, dataset: str = "phantoms") -> None:
+    """Write what belongs together: predictions, the metrics from them, and the lock."""
     (root / "metrics").mkdir(exist_ok=True)
     as_printed(predictions).to_csv(root / "metrics/predictions.csv", index=False)
     # The highest threshold that reaches a recall of 1 on validation is 0.4.
-    metrics = evaluation(
-        predictions, EvaluateParams(target_recall=1.0, n_bootstrap=40), seed=1, source="phantoms"
-    )
+    metrics = evaluation(predictions, 1.0, dataset)
     assert metrics["operating_threshold"] == pytest.approx(0.4, abs=1e-3)
     (root / "metrics/evaluate.json").write_text(json.dumps(metrics))
+    intervals = interval_table(predictions, metrics["operating_threshold"], 40, 1)
+    as_printed(intervals).to_csv(root / "metrics/intervals.csv", index=False)
     lock(root)
 
 
@@ -118,6 +123,7 @@ def lock(root: Path) -> None:
             "deps": entries("models/finetune.keras", *data),
             "outs": entries("metrics/evaluate.json", "metrics/predictions.csv"),
         },
+        "plot": {"outs": entries("metrics/intervals.csv")},
     }
     (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
 
@@ -128,11 +134,11 @@ def refused(root: Path, reason: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_sound_record_is_confirmed_with_its_model_and_its_images(root, model):
+def test_a_sound_run_is_confirmed_with_its_model_and_its_images(root, model):
     text = confirmed(root)
     assert f"models/finetune.keras, md5 {hashlib.md5(b'weights').hexdigest()}" in text
     assert "8 images of validation and test; largest difference 0.000000" in text
-    assert text.endswith("Verdicts at the recorded threshold 0.400000: all the same.")
+    assert text.endswith("Calls at the recorded threshold 0.400000: all the same.")
     assert model.loaded == [root / "models/finetune.keras"]
 
 
@@ -142,36 +148,39 @@ def test_confirmation_writes_nothing(root):
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
 
 
-# ---- invented figures, each in a record that is whole in itself ----
+# ---- invented metrics, each in files that belong together ----
 
 
 def test_one_invented_probability_is_caught(root):
     invented = true_predictions()
-    invented.loc[invented["name"] == "test/film1.jpeg", "probability"] = 0.1  # no false alarm
+    invented.loc[invented["name"] == "test/image1.jpeg", "probability"] = 0.1  # no false alarm
     record(root, invented)
     refused(
         root,
         r"metrics/predictions\.csv: .* other probabilities for 1 of 8 images, at most 0\.300000 .*"
-        r"The first is test/film1\.jpeg: recorded 0\.100000, now 0\.400000",
+        r"The first is test/image1\.jpeg: recorded 0\.100000, now 0\.400000",
     )
 
 
 def test_probabilities_of_two_images_exchanged_are_caught(root):
     invented = true_predictions()
-    invented.loc[[5, 6], "probability"] = [153 / 255, 102 / 255]  # test film 1 and film 2
+    invented.loc[[5, 6], "probability"] = [153 / 255, 102 / 255]  # test image 1 and image 2
     record(root, invented)
     refused(root, "for 2 of 8 images, at most 0.200000 away")
 
 
 def test_an_image_left_out_is_caught(root):
     record(root, true_predictions().drop(index=5))
-    refused(root, r"1 are missing; they stand in these, the first test/film1\.jpeg")
+    refused(root, r"1 that differ, the first is test/image1\.jpeg: it is only in the data")
 
 
 def test_an_image_that_is_not_in_the_data_is_caught(root):
-    more = true_predictions().loc[[7]].assign(name="test/film9.jpeg", patient_id="019")
+    more = true_predictions().loc[[7]].assign(name="test/image9.jpeg", patient_id="019")
     record(root, pd.concat([true_predictions(), more], ignore_index=True))
-    refused(root, r"1 stand there and not in these, the first test/film9\.jpeg")
+    refused(
+        root,
+        r"1 that differ, the first is test/image9\.jpeg: it is only in metrics/predictions\.csv",
+    )
 
 
 def test_an_image_recorded_twice_is_caught(root):
@@ -199,7 +208,8 @@ def test_a_changed_fact_about_an_image_is_caught(root, row, column, invented, tr
     record(root, table)
     refused(
         root,
-        rf"{column} of 1 images is not .* The first is {name}: recorded {invented}, .* {true}$",
+        rf"1 that differ, the first is {name}: its {column} is {invented} in "
+        rf"metrics/predictions\.csv and {true} in the data",
     )
 
 
@@ -212,8 +222,6 @@ def test_a_changed_fact_about_an_image_is_caught(root, row, column, invented, tr
         "models/finetune.keras",
         "data/processed/validation/images.npy",
         "data/processed/test/index.csv",
-        "metrics/predictions.csv",
-        "metrics/evaluate.json",
     ],
 )
 def test_a_swapped_file_is_caught_before_anything_is_loaded(root, model, path):
@@ -224,9 +232,24 @@ def test_a_swapped_file_is_caught_before_anything_is_loaded(root, model, path):
     assert model.loaded == []
 
 
+@pytest.mark.parametrize(
+    ("path", "old", "new"),
+    [
+        ("metrics/predictions.csv", "0.200000", "0.2"),
+        ("metrics/evaluate.json", "{", "{ "),
+        ("metrics/intervals.csv", "1.000000", "1.000001"),
+    ],
+)
+def test_metrics_of_another_run_are_caught_before_anything_is_loaded(root, model, path, old, new):
+    file = root / path
+    file.write_text(file.read_text().replace(old, new, 1))
+    refused(root, rf"dvc\.lock and {path} are of different runs")
+    assert model.loaded == []
+
+
 def test_a_further_file_in_a_folder_of_the_data_is_caught(root):
     (root / "data/processed/test/more").mkdir()
-    (root / "data/processed/test/more/film.npy").write_bytes(b"")
+    (root / "data/processed/test/more/image.npy").write_bytes(b"")
     refused(root, r"data/processed/test: expected the md5")
 
 
@@ -269,11 +292,11 @@ def test_a_lock_without_the_model_is_caught(root):
 @pytest.mark.parametrize("text", ["schema: '2.0'", "stages: []", "stages: {a: {outs: [b]}}"])
 def test_a_lock_that_is_none_is_one_clear_error(root, text):
     (root / "dvc.lock").write_text(text)
-    refused(root, r"dvc\.lock: expected DVC's lock")
+    refused(root, r"dvc\.lock and metrics/evaluate\.json are of different runs: .* md5 none")
 
 
 def test_a_folder_that_is_no_checkout_is_one_clear_error(tmp_path):
-    refused(tmp_path, r"dvc\.lock: expected YAML that can be read")
+    refused(tmp_path, r"expected metrics/evaluate.json and metrics/predictions.csv. .* neither")
 
 
 # ---- another processor ----
@@ -295,8 +318,8 @@ def test_more_than_the_tolerance_is_refused_either_way(root, model, added):
     refused(root, r"for 8 of 8 images, at most 0\.000101 away; accepted: 0\.0001")
 
 
-def test_verdicts_that_differ_within_the_tolerance_are_told(root, model):
-    # Validation film 2 and test film 1 have 0.4, the threshold itself: both fall below it.
+def test_calls_that_differ_within_the_tolerance_are_counted(root, model):
+    # Validation image 2 and test image 1 have 0.4, the threshold itself: both fall below it.
     model.added = -0.00005
     assert "threshold 0.400000: 2 differ, all within 0.0001 of it." in confirmed(root)
 
@@ -306,26 +329,26 @@ def test_a_diverged_model_is_refused(root, model):
     refused(root, "validation: 4 of 4 images have no probability")
 
 
-# ---- films that are not public ----
+# ---- radiographs that are not public ----
 
 
-def test_under_the_same_key_films_that_are_not_public_are_confirmed(root, monkeypatch):
+def test_under_the_same_key_radiographs_that_are_not_public_are_confirmed(root, monkeypatch):
     write_params(root, "own")
-    refused(root, "PNEUMONIA_KEY")
+    refused(root, "dataset own is not public, so every name must be a keyed hash")
     monkeypatch.setenv("PNEUMONIA_KEY", "a key of this test alone")
-    refused(root, "8 stand there and not in these")  # the record has the names themselves
-
-    table = confirm._predicted(root)
-    assert not table["name"].str.contains("film").any()
-    record(root, table)
+    table = confirm._predicted(root, "own")
+    assert not table["name"].str.contains("image").any()
+    record(root, table, "own")
     assert "8 images" in confirmed(root)
 
+    monkeypatch.delenv("PNEUMONIA_KEY")
+    refused(root, "in PNEUMONIA_KEY")
     monkeypatch.setenv("PNEUMONIA_KEY", "another key of this test")
     refused(root, "PNEUMONIA_KEY must be the key of the recorded run")
 
 
-@pytest.mark.parametrize("threshold", [None, "0.4", 1.5])
-def test_a_record_without_a_threshold_is_one_clear_error(root, threshold):
-    (root / "metrics/evaluate.json").write_text(json.dumps({"operating_threshold": threshold}))
+def test_metrics_that_do_not_match_the_predictions_are_caught(root):
+    metrics = json.loads((root / "metrics/evaluate.json").read_text())
+    (root / "metrics/evaluate.json").write_text(json.dumps(metrics | {"operating_threshold": 0.5}))
     lock(root)
-    refused(root, r"evaluate\.json: operating_threshold must be in \[0, 1\]")
+    refused(root, r"evaluate\.json: operating_threshold does not match metrics/predictions\.csv")

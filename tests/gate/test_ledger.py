@@ -49,8 +49,15 @@ def commit(root, monkeypatch):
     return committing(root, monkeypatch)
 
 
-def figures(recall: float = 0.9, **other) -> dict:
-    """An evaluate.json with what the ledger reads."""
+def metrics(recall: float = 0.9, **other) -> dict:
+    """An evaluate.json of schema 2 with what the ledger reads."""
+    return {
+        "schema": 2, "dataset": "chestxray2017-224", "operating_threshold": 0.25,
+        "test": {"recall": recall, "specificity": 0.5}, **other,
+    }  # fmt: skip
+
+
+def schema_1(recall: float = 0.9, **other) -> dict:
     measured = {"recall": recall, "specificity": 0.5}
     return {
         "schema": 1, "source": "chestxray2017-224", "operating_threshold": 0.25,
@@ -59,7 +66,7 @@ def figures(recall: float = 0.9, **other) -> dict:
 
 
 def write(root: Path, evaluate: object, predictions: str | None) -> None:
-    """Figures, and a predictions.csv that holds `predictions`; None: there is none."""
+    """Metrics, and a predictions.csv that holds `predictions`; None: there is none."""
     (root / "metrics").mkdir(exist_ok=True)
     text = evaluate if isinstance(evaluate, str) else json.dumps(evaluate)
     (root / "metrics/evaluate.json").write_text(text)
@@ -82,8 +89,8 @@ def test_before_any_evaluation_there_are_the_looks_from_before_git(root):
     ]  # fmt: skip
 
 
-def test_an_opening_is_named_by_its_commit_with_its_figures(root, commit):
-    write(root, figures(0.875), "a")
+def test_an_opening_is_named_by_its_commit_with_its_metrics(root, commit):
+    write(root, metrics(0.875), "a")
     full = commit("2026-03-02")
     (row,) = in_git(root)
     assert full.startswith(row.pop("revision"))
@@ -94,8 +101,8 @@ def test_an_opening_is_named_by_its_commit_with_its_figures(root, commit):
     }  # fmt: skip
 
 
-def test_commits_that_leave_the_figures_alone_are_no_openings(root, commit):
-    write(root, figures(), "a")
+def test_commits_that_leave_the_metrics_alone_are_no_openings(root, commit):
+    write(root, metrics(), "a")
     opening = commit("2026-03-02")
     (root / "README.md").write_text("words")
     commit("2026-03-02")  # in the same second
@@ -103,14 +110,14 @@ def test_commits_that_leave_the_figures_alone_are_no_openings(root, commit):
     assert opening.startswith(row["revision"])
 
 
-def test_the_same_figures_on_two_branches_and_merged_are_one_opening_the_earliest(
+def test_the_same_metrics_on_two_branches_and_merged_are_one_opening_the_earliest(
     root, commit, monkeypatch
 ):
     git(root, "switch", "-qc", "later")
-    write(root, figures(), "a")
+    write(root, metrics(), "a")
     commit("2026-03-05")
     git(root, "switch", "-qc", "earlier", "main")
-    write(root, figures(), "a")
+    write(root, metrics(), "a")
     earlier = commit("2026-03-04")
     git(root, "switch", "-q", "main")
     monkeypatch.setenv("GIT_COMMITTER_DATE", "2026-03-06T12:00:00+00:00")
@@ -120,9 +127,9 @@ def test_the_same_figures_on_two_branches_and_merged_are_one_opening_the_earlies
     assert earlier.startswith(row["revision"])
 
 
-def test_going_back_to_earlier_figures_is_no_new_opening(root, commit):
+def test_going_back_to_earlier_metrics_is_no_new_opening(root, commit):
     for day, predictions in enumerate("aba", 2):
-        write(root, figures(), predictions)
+        write(root, metrics(), predictions)
         commit(f"2026-03-0{day}")
     assert [row["date"][:10] for row in in_git(root)] == ["2026-03-02", "2026-03-03"]
 
@@ -130,33 +137,33 @@ def test_going_back_to_earlier_figures_is_no_new_opening(root, commit):
 def test_openings_on_branches_tags_and_remote_branches_are_listed_by_date(root, commit):
     for day, ref in ((5, "refs/heads/work"), (4, "refs/remotes/origin/theirs"), (6, "refs/tags/v")):
         git(root, "switch", "-q", "--detach", "main")
-        write(root, figures(), ref)
+        write(root, metrics(), ref)
         git(root, "update-ref", ref, commit(f"2026-03-0{day}"))
     git(root, "switch", "-q", "main")
     assert [row["date"][8:10] for row in in_git(root)] == ["04", "05", "06"]
 
 
-def test_figures_that_a_merge_threw_away_are_an_opening_all_the_same(root, commit):
+def test_metrics_that_a_merge_threw_away_are_an_opening_all_the_same(root, commit):
     git(root, "switch", "-qc", "lost")
-    write(root, figures(0.8), "lost")
+    write(root, metrics(0.8), "lost")
     commit("2026-03-02")
     git(root, "switch", "-q", "main")
-    write(root, figures(0.9), "kept")
+    write(root, metrics(0.9), "kept")
     commit("2026-03-03")
     git(root, "merge", "-q", "-s", "ours", "-m", "keep ours", "lost")
     git(root, "branch", "-D", "lost")
     assert [row["recall"] for row in in_git(root)] == [0.8, 0.9]
 
 
-def test_figures_that_a_merge_commit_itself_brings_are_an_opening(root, commit):
+def test_metrics_that_a_merge_commit_itself_brings_are_an_opening(root, commit):
     git(root, "branch", "side")
-    write(root, figures(0.8), "a")
+    write(root, metrics(0.8), "a")
     commit("2026-03-02")
     git(root, "switch", "-q", "side")
     (root / "README.md").write_text("words")
     commit("2026-03-03")
     git(root, "merge", "-q", "--no-commit", "main")
-    write(root, figures(0.9), "evaluated anew for the merge")
+    write(root, metrics(0.9), "evaluated anew for the merge")
     commit("2026-03-04")
     assert [row["recall"] for row in in_git(root)] == [0.8, 0.9]
 
@@ -164,7 +171,7 @@ def test_figures_that_a_merge_commit_itself_brings_are_an_opening(root, commit):
 def test_an_experiment_is_listed_with_its_name(root, commit):
     base = git(root, "rev-parse", "main").strip()
     git(root, "switch", "-q", "--detach")
-    write(root, figures(), "a")
+    write(root, metrics(), "a")
     full = commit("2026-03-02")
     git(root, "update-ref", "refs/exps/exec/EXEC_BRANCH", full)  # DVC's own, no name
     git(root, "update-ref", f"refs/exps/{base[:2]}/{base[2:]}/smaller-rate", full)
@@ -176,30 +183,45 @@ def test_an_experiment_is_listed_with_its_name(root, commit):
 
 
 def test_another_threshold_on_the_same_predictions_is_another_look(root, commit):
-    write(root, figures(0.9), "a")
+    write(root, metrics(0.9), "a")
     commit("2026-03-02")
-    write(root, figures(0.95, operating_threshold=0.125), "a")
+    write(root, metrics(0.95, operating_threshold=0.125), "a")
     commit("2026-03-03")
     assert [row["recall"] for row in in_git(root)] == [0.9, 0.95]
 
 
-def test_more_resamples_of_the_same_predictions_are_not_another_look(root, commit):
-    for day, n_bootstrap in ((2, 2000), (3, 5000)):
-        write(root, figures(n_bootstrap=n_bootstrap), "a")
+def test_the_same_predictions_in_another_schema_or_with_more_resamples_are_not_another_look(
+    root, commit
+):
+    for day, evaluate in enumerate(
+        (schema_1(n_bootstrap=2000), schema_1(n_bootstrap=5000), metrics()), 2
+    ):
+        write(root, evaluate, "a")
         commit(f"2026-03-0{day}")
-    assert len(in_git(root)) == 1
+    (row,) = in_git(root)
+    assert row["date"] == "2026-03-02T12:00:00+00:00"
+
+
+def test_both_schemas_are_read(root, commit):
+    for day, evaluate in ((2, schema_1(0.8)), (3, metrics(0.9))):
+        write(root, evaluate, str(day))
+        commit(f"2026-03-0{day}")
+    rows = in_git(root)
+    assert [(row["source"], row["recall"], row["specificity"], row["note"]) for row in rows] == [
+        ("chestxray2017-224", 0.8, 0.5, ""), ("chestxray2017-224", 0.9, 0.5, ""),
+    ]  # fmt: skip
 
 
 def test_other_predictions_are_another_look_though_the_rates_are_equal(root, commit):
     for day, predictions in ((2, "a"), (3, "b")):
-        write(root, figures(), predictions)
+        write(root, metrics(), predictions)
         commit(f"2026-03-0{day}")
     assert len(in_git(root)) == 2
 
 
 def test_without_predictions_the_metrics_tell_openings_apart(root, commit):
     for day, recall in ((2, 0.8), (3, 0.9)):
-        write(root, figures(recall), None)
+        write(root, metrics(recall), None)
         commit(f"2026-03-0{day}")
     assert [row["recall"] for row in in_git(root)] == [0.8, 0.9]
 
@@ -211,20 +233,23 @@ def test_without_predictions_the_metrics_tell_openings_apart(root, commit):
         ("", "Expecting value"),
         ("[]", "list indices"),
         ("[" * 100_000, "recursion"),
-        (figures(schema=2), "schema 2, expected 1"),
-        (figures(test={}), "no 'at_operating_threshold'"),
-        (figures(float("nan")), "NaN is not JSON"),
-        (figures(None), "not supported"),
-        (figures(True), "True is not in [0, 1]"),
-        (figures(98.7), "98.7 is not in [0, 1]"),
-        (figures(operating_threshold=-1), "-1 is not in [0, 1]"),
-        (figures(source="\x1b[2J"), "unknown source"),
+        (metrics(schema=3), "schema 3, expected 1 or 2"),
+        (metrics(schema=[1]), "unhashable"),
+        (metrics(test={}), "no 'recall'"),
+        (schema_1(test={}), "no 'at_operating_threshold'"),
+        (metrics(test=None), "not subscriptable"),
+        (metrics(float("nan")), "NaN is not JSON"),
+        (metrics(None), "not supported"),
+        (metrics(True), "True is not in [0, 1]"),
+        (metrics(98.7), "98.7 is not in [0, 1]"),
+        (metrics(operating_threshold=-1), "-1 is not in [0, 1]"),
+        (metrics(dataset="\x1b[2J"), "unknown dataset"),
     ],
 )
-def test_figures_that_cannot_be_read_are_a_row_that_says_so(root, commit, broken, reason):
+def test_metrics_that_cannot_be_read_are_a_row_that_says_so(root, commit, broken, reason):
     write(root, broken, "a")
     commit("2026-03-02")
-    write(root, figures(0.9), "b")
+    write(root, metrics(0.9), "b")
     commit("2026-03-03")
     unreadable, sound = in_git(root)
     assert unreadable["note"].startswith("metrics/evaluate.json cannot be read: ")
@@ -241,7 +266,7 @@ def recipe_of(root, commit, params: str, **recipes: str) -> str:
     for name, text in recipes.items():
         (root / f"recipes/{name}.yaml").write_text(text)
     (root / "params.yaml").write_text(params)
-    write(root, figures(), "a")
+    write(root, metrics(), "a")
     commit("2026-03-02")
     git(root, "rm", "-rq", "recipes", "params.yaml")
     commit("2026-03-03")
@@ -277,7 +302,7 @@ def earlier(root: Path, *lines: str) -> None:
 
 
 def test_what_has_no_date_comes_first_and_what_has_one_comes_in_its_place(root, commit):
-    write(root, figures(), "a")
+    write(root, metrics(), "a")
     commit("2026-03-02")
     earlier(
         root,
@@ -296,7 +321,7 @@ def test_a_look_of_another_clone_is_counted_once_when_git_gets_it_too(root, comm
     ).stdout.decode().strip()  # fmt: skip
     earlier(root, f"2026-03-01,abc1234,own,,1,,,{blob},elsewhere")
     assert [row["note"] for row in openings(root)] == ["elsewhere"]
-    write(root, figures(), "a")
+    write(root, metrics(), "a")
     commit("2026-03-02")
     assert [row["recall"] for row in openings(root)] == [0.9]
 
@@ -338,23 +363,23 @@ def test_this_repository_begins_with_the_sixteen_looks_of_the_pilot(root):
 # ---- the table ----
 
 
-def test_the_table_counts_looks_by_source_and_phantoms_are_not_films():
+def test_the_table_counts_looks_by_source_and_phantoms_are_none_of_the_study():
     row = {"date": "", "revision": "", "experiment": "", "recipe": "", "recall": None,
            "specificity": None, "note": ""}  # fmt: skip
     rows = [
         {**row, "source": source, "n_looks": n}
         for source, n in (("chestxray2017", 16), ("chestxray2017-224", 2), ("phantoms", 40),
-                          ("own", 5), ("chestxray2017-224", 1))  # 16 + 2 + 1 of the films
+                          ("own", 5), ("chestxray2017-224", 1))  # 16 + 2 + 1 of the study
     ]  # fmt: skip
     last = as_table(rows).splitlines()[-2:]
-    assert last[0] == "Looks by source: chestxray2017 16, chestxray2017-224 3, phantoms 40, own 5"
+    assert last[0] == "Looks by dataset: chestxray2017 16, chestxray2017-224 3, phantoms 40, own 5"
     assert last[1] == (
-        "Looks at the films' test set (chestxray2017 and chestxray2017-224 are the same films): 19"
+        "Looks at the study's test set (chestxray2017 and chestxray2017-224 are the same): 19"
     )
 
 
 def test_the_table_fits_a_terminal_and_each_row_stands_under_its_heading(root, commit):
-    write(root, figures(0.875), "a")
+    write(root, metrics(0.875), "a")
     short = commit("2026-03-02")[:7]
     base = git(root, "rev-parse", "main").strip()
     git(root, "update-ref", f"refs/exps/{base[:2]}/{base[2:]}/{'long-name' * 9}", "HEAD")
@@ -365,7 +390,7 @@ def test_the_table_fits_a_terminal_and_each_row_stands_under_its_heading(root, c
     heading, *lines = text.splitlines()
     line = next(line for line in lines if short in line)
     for name, cell in (
-        ("date", "2026-03-02"), ("revision", short), ("source", "chestxray2017-224"),
+        ("date", "2026-03-02"), ("revision", short), ("dataset", "chestxray2017-224"),
         ("recipe", "long-name"),
     ):  # fmt: skip
         assert line[heading.index(name) :].startswith(cell)
@@ -376,7 +401,7 @@ def test_the_table_fits_a_terminal_and_each_row_stands_under_its_heading(root, c
 
 
 def test_rows_are_plain_json(root, commit):
-    write(root, figures(), "a")
+    write(root, metrics(), "a")
     commit("2026-03-02")
     rows = openings(root)
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows
@@ -387,7 +412,7 @@ def test_rows_are_plain_json(root, commit):
 
 def test_a_shallow_clone_says_that_it_does_not_have_all(root, commit, tmp_path):
     for day, predictions in ((2, "a"), (3, "b")):
-        write(root, figures(), predictions)
+        write(root, metrics(), predictions)
         commit(f"2026-03-0{day}")
     git(tmp_path, "clone", "-q", "--depth", "1", f"file://{root}", "shallow")
     rows = openings(tmp_path / "shallow")
@@ -402,7 +427,7 @@ def test_a_shallow_clone_says_that_it_does_not_have_all(root, commit, tmp_path):
 def test_many_openings_take_no_process_each(root, monkeypatch):
     entries = []
     for number in range(300):
-        evaluate = json.dumps(figures(number / 1000))
+        evaluate = json.dumps(metrics(number / 1000))
         entries.append(
             f"commit refs/heads/many\ncommitter someone <a@b.example> {10**9 + number} +0000\n"
             f"data 1\nx\nM 644 inline metrics/evaluate.json\ndata {len(evaluate)}\n{evaluate}\n"
@@ -424,7 +449,7 @@ def test_many_openings_take_no_process_each(root, monkeypatch):
 def test_a_hook_that_set_git_dir_does_not_send_the_ledger_elsewhere(
     root, commit, tmp_path, monkeypatch
 ):
-    write(root, figures(), "a")
+    write(root, metrics(), "a")
     commit("2026-03-02")
     git(tmp_path, "init", "-q", "elsewhere")
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere/.git"))

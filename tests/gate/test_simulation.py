@@ -13,6 +13,7 @@ from pneumonia.errors import PipelineError
 from pneumonia.evaluation.paired import tango_interval
 from pneumonia.gate import simulation as gate_simulation
 from pneumonia.gate.policy import parse_policy
+from pneumonia.gate.rules import RuleResult
 from pneumonia.gate.simulation import (
     PREDICTIONS,
     SCENARIOS,
@@ -23,7 +24,7 @@ from pneumonia.gate.simulation import (
     main,
     table_row,
 )
-from pneumonia.gate.verdict import POLICY, RuleResult
+from pneumonia.gate.verdict import POLICY
 from pneumonia.store.files import write_table
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +38,7 @@ PATIENT_OF = {"bacterial": lambda image: image // 3, "viral": lambda image: imag
 NORMAL = Truth(0.6, 0, 0.10)  # well above its floor, so that recall alone decides
 
 
-def films():
+def radiographs():
     return pd.DataFrame(
         [
             (f"{kind}{PATIENT_OF.get(kind, int)(image)}", kind, int(kind != "normal"))
@@ -51,7 +52,7 @@ def films():
 def pairs_that_pass(pneumonia: Truth, likeness: float) -> int:
     """Of 60 pairs."""
     kinds = {"bacterial": pneumonia, "viral": pneumonia, "normal": NORMAL}
-    results = drawn_results(films(), Scenario("", kinds, likeness), RULES, 60, [1])
+    results = drawn_results(radiographs(), Scenario("", kinds, likeness), RULES, 60, [1])
     return sum(all(result.outcome == "PASS" for result in of_pair) for of_pair in results)
 
 
@@ -115,7 +116,7 @@ def test_the_images_of_a_patient_are_as_alike_as_they_say(likeness, both):
 )
 def test_a_pair_that_cannot_be_is_refused(shares):
     with pytest.raises(ValueError, match="no two models"):
-        Truth(*shares)
+        Truth(*shares).shares()
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
@@ -138,7 +139,7 @@ def test_each_kind_goes_its_own_way_through_the_rules():
         "viral": Truth(0.0, -1.0, 1.0),
         "normal": Truth(1.0, 1.0, 1.0),
     }
-    [of_pair] = drawn_results(films(), Scenario("", kinds), RULES, 1, [1])
+    [of_pair] = drawn_results(radiographs(), Scenario("", kinds), RULES, 1, [1])
     lost = {r.rule: (r.n_lost, r.n_won) for r in of_pair if r.mcnemar_p is not None}
     assert lost == {
         "recall_loss": (0, 148),
@@ -150,7 +151,7 @@ def test_each_kind_goes_its_own_way_through_the_rules():
 
 def test_the_images_of_a_patient_are_as_alike_as_the_scenario_says():
     kinds = dict.fromkeys(N_IMAGES, Truth(1.0, 0.5, 0.5))
-    one_patient_each = films().assign(patient_id=films()["kind"])
+    one_patient_each = radiographs().assign(patient_id=radiographs()["kind"])
     for likeness, fates in ((1.0, {0, 242}), (0.0, set(range(90, 152)))):
         results = drawn_results(one_patient_each, Scenario("", kinds, likeness), RULES, 5, [1])
         n_lost = {r.n_lost for of_pair in results for r in of_pair if "bacterial" in r.rule}
@@ -159,7 +160,7 @@ def test_the_images_of_a_patient_are_as_alike_as_the_scenario_says():
 
 def test_the_seed_decides_the_pairs():
     first, again, other = (
-        list(drawn_results(films(), SCENARIOS[1], RULES, 2, seed)) for seed in ([1], [1], [2])
+        list(drawn_results(radiographs(), SCENARIOS[1], RULES, 2, seed)) for seed in ([1], [1], [2])
     )
     assert first == again != other
     assert first[0] != first[1]
@@ -167,7 +168,7 @@ def test_the_seed_decides_the_pairs():
 
 def result(rule: str, outcome: str, high: float) -> RuleResult:
     return RuleResult(
-        rule, outcome, n_images=100, figure=0, low=0, high=high, must=0.1, n_right=90,
+        rule, outcome, n_images=100, value=0, low=0, high=high, must=0.1, n_right=90,
         n_lost=3, n_won=1,
     )  # fmt: skip
 
@@ -199,7 +200,7 @@ def test_a_row_counts_the_pairs_that_hold_each_rule_the_losses_and_all():
 
 def test_the_table_has_a_row_for_each_scenario(tmp_path, monkeypatch, caplog):
     shutil.copy(ROOT / POLICY, tmp_path)
-    table = films().assign(split="test", name=[f"{n}" for n in range(624)])
+    table = radiographs().assign(split="test", name=[f"{n}" for n in range(624)])
     validation = table.assign(split="validation")
     write_table(tmp_path / PREDICTIONS, pd.concat([table, validation]))
     monkeypatch.setattr(gate_simulation, "N_BOOTSTRAP", 1000)
@@ -217,7 +218,7 @@ def test_the_table_has_a_row_for_each_scenario(tmp_path, monkeypatch, caplog):
 
 def test_too_few_test_images_of_a_kind_are_refused(tmp_path):
     shutil.copy(ROOT / POLICY, tmp_path)
-    table = films().assign(split="test", name=[f"{n}" for n in range(624)])
+    table = radiographs().assign(split="test", name=[f"{n}" for n in range(624)])
     write_table(tmp_path / PREDICTIONS, table.drop(index=table.index[table["kind"] == "viral"]))
     with pytest.raises(PipelineError, match=r"100 test images of each kind .* 'viral': 0"):
         main(tmp_path, n_pairs=2)

@@ -1,14 +1,15 @@
-"""What a revision says of its model, read from Git and held against itself.
+"""One side of a comparison: a baseline or a candidate, read from Git and held against itself.
 
-Figures count as evidence only where they follow from the predictions beside them, and where the
-revision's dvc.lock names these very files. No model and no image is needed.
+A metric counts as evidence only where it matches the predictions beside it, and where the dvc.lock
+of the same revision names these very files. Neither the model nor an image is needed.
 """
 
 import hashlib
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -16,36 +17,45 @@ import pandas as pd
 
 from pneumonia.data.datasets import is_public
 from pneumonia.errors import PipelineError
-from pneumonia.evaluation.clinical import KEYS as CLINICAL
-from pneumonia.evaluation.metrics import SCHEMA, EvaluateParams, evaluation
+from pneumonia.evaluation.interval_table import TEXT_COLUMNS as INTERVAL_TEXT
+from pneumonia.evaluation.interval_table import interval_table
+from pneumonia.evaluation.metrics import HALF, EvaluateParams, evaluation, f1, rates
 from pneumonia.evaluation.predictions import SPLITS, TEXT_COLUMNS, checked
+from pneumonia.evaluation.threshold import SCHEMA, counts
 from pneumonia.git import file_at
 from pneumonia.store.files import read_json, read_table
-from pneumonia.store.params import as_section, load_section
+from pneumonia.store.params import Seed, as_section, load_section, short
 from pneumonia.store.yaml12 import load_yaml
 
 METRICS = Path("metrics/evaluate.json")
 PREDICTIONS = Path("metrics/predictions.csv")
+INTERVALS = Path("metrics/intervals.csv")
 LOCK = Path("dvc.lock")
 PARAMS = Path("params.yaml")
 
 # Six decimals are kept; another processor may add up in another order and round the last one so.
 _TOLERANCE = 2e-6
+_NOTHING = "nothing"
 
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison: a sound record of one evaluation."""
+    """The sound evidence of one evaluation."""
 
-    name: str  # as a person reads it: base 1a2b3c4
-    source: str
+    dataset: str
     target_recall: float
-    operating_threshold: float
-    test: pd.DataFrame  # the test rows of metrics/predictions.csv and `called`, bool; by name
+    metrics: Mapping[str, Any]  # as schema 2 of metrics/evaluate.json, whichever the file has
+    predictions_md5: str  # as in dvc.lock
+    predictions: pd.DataFrame  # metrics/predictions.csv and `called` (bool: pneumonia); by name
+
+    @property
+    def test(self) -> pd.DataFrame:
+        """The predictions of the test images."""
+        return self.predictions[self.predictions["split"] == "test"].reset_index(drop=True)
 
 
 def evidence(root: Path, revision: str | None, name: str) -> Side | None:
-    """The record at a commit, or in the working tree (None); None where there is none yet.
+    """The evidence at a commit, or in the working tree (None); None where there is none yet.
 
     Args:
         root: top of the checkout.
@@ -53,182 +63,222 @@ def evidence(root: Path, revision: str | None, name: str) -> Side | None:
         name: starts every error.
 
     Raises:
-        PipelineError: a file is missing or cannot be read, holds something else than it must, or
-            figures, predictions, parameters and dvc.lock do not belong together.
+        PipelineError: a file is missing or cannot be read or holds something else than it must; or
+            metrics, predictions, parameters and dvc.lock do not belong together. One line.
     """
-    files = {path: file_at(root, revision, path) for path in (METRICS, PREDICTIONS, LOCK, PARAMS)}
-    if files[METRICS] is None and files[PREDICTIONS] is None:
+    paths = (METRICS, PREDICTIONS, LOCK, PARAMS, INTERVALS)
+    files = {path: data for path in paths if (data := file_at(root, revision, path)) is not None}
+    if METRICS not in files and PREDICTIONS not in files:
         return None
-    missing = [str(path) for path, data in files.items() if data is None]
-    if missing:
-        raise PipelineError(
-            f"{name}: expected {', '.join(map(str, files))}, which belong together. "
-            f"Received: no {', '.join(missing)}"
-        )
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for path, data in files.items():
             (folder / path).parent.mkdir(exist_ok=True)
-            (folder / path).write_bytes(data or b"")
+            (folder / path).write_bytes(data)
         try:
-            return _side(folder, name)
+            return _side(folder)
         except PipelineError as error:
-            raise PipelineError(f"{name}: {str(error).replace(f'{folder}/', '')}") from error
+            said = str(error).replace(f"{folder}/", "")
+            raise PipelineError(" ".join(f"{name}: {said}".split())) from error
 
 
-def _side(folder: Path, name: str) -> Side:
-    """The record whose four files lie in `folder`."""
+def _side(folder: Path) -> Side:
+    """The evidence whose files lie in this folder."""
+    _refuse_missing(folder, METRICS, PREDICTIONS, LOCK, PARAMS)
     recorded = read_json(folder / METRICS)
-    if not isinstance(recorded, dict) or recorded.get("schema") != SCHEMA:
-        received = recorded.get("schema") if isinstance(recorded, dict) else recorded
+    schema = recorded.get("schema") if isinstance(recorded, dict) else recorded
+    if type(schema) is not int or schema not in (1, SCHEMA):
         raise PipelineError(
-            f"{METRICS}: expected schema {SCHEMA}, which this version of the gate reads. "
-            f"Received: {received!r}"
+            f"{METRICS}: expected schema 1 or {SCHEMA}, which this version of the gate reads. "
+            f"Received: {short(schema)}"
         )
-    missing = [key for key in ("source", "seed", "target_recall", "n_bootstrap")
-               if key not in recorded]  # fmt: skip
-    if missing:
-        raise PipelineError(f"{METRICS}: {', '.join(missing)} missing")
-    source = as_section(recorded["source"], f"{METRICS}: source", str)
-    seed = as_section(recorded["seed"], f"{METRICS}: seed", int)
-    params = as_section(
-        {key: recorded[key] for key in ("target_recall", "n_bootstrap")},
-        str(METRICS),
-        EvaluateParams,
-    )
-    _compare_with_params(folder / PARAMS, source, seed, params)
-
-    predictions = checked(read_table(folder / PREDICTIONS, TEXT_COLUMNS))
-    _refuse_names_that_are_not_public(predictions, source)
-    derived = evaluation(predictions, params, seed, source)
-    for split in SPLITS:
-        figures = recorded.get(split)
-        if isinstance(figures, dict) and not CLINICAL & set(figures):
-            # A record from before these were measured. The rules do not ask for them.
-            derived[split] = {k: v for k, v in derived[split].items() if k not in CLINICAL}
-    for key, here, there in _differences(recorded, derived):
-        raise PipelineError(
-            f"{METRICS}: {key} does not follow from {PREDICTIONS}, which gives {there!r}. "
-            f"Received: {here!r}; figures are made by `dvc repro` and never by hand"
+    params = folder / PARAMS
+    dataset, seed = load_section(params, "fetch.source", str), load_section(params, "seed", Seed)
+    used = {key: load_section(params, f"evaluate.{key}", kind)
+            for key, kind in (("target_recall", float), ("n_bootstrap", int))}  # fmt: skip
+    evaluate = as_section(used, f"{PARAMS}: evaluate", EvaluateParams)
+    predictions = _predictions(folder / PREDICTIONS, dataset)
+    metrics = evaluation(predictions, evaluate.target_recall, dataset)
+    threshold = metrics["operating_threshold"]
+    held = [METRICS, PREDICTIONS]
+    if schema == SCHEMA:
+        held.append(INTERVALS)
+        _refuse_missing(folder, *held)
+        _refuse_differences(recorded, metrics, PREDICTIONS, exact=True)
+        _refuse_other_intervals(
+            read_table(folder / INTERVALS, INTERVAL_TEXT),
+            interval_table(predictions, threshold, evaluate.n_bootstrap, seed),
         )
-    _compare_with_lock(folder)
+    else:
+        _refuse_differences(recorded, {"source": dataset, "seed": seed, **used}, PARAMS)
+        _refuse_differences(recorded, _schema_1(predictions, metrics), PREDICTIONS)
 
-    threshold = float(derived["operating_threshold"])
-    test = predictions[predictions["split"] == "test"].sort_values("name", ignore_index=True)
-    return Side(
-        name=name,
-        source=source,
-        target_recall=params.target_recall,
-        operating_threshold=threshold,
-        test=test.assign(called=test["probability"] >= threshold),
-    )
-
-
-def _compare_with_params(path: Path, source: str, seed: int, params: EvaluateParams) -> None:
-    """See that the figures were made with the parameters beside them."""
-    for key, in_metrics in (
-        ("fetch.source", source),
-        ("seed", seed),
-        ("evaluate.target_recall", params.target_recall),
-        ("evaluate.n_bootstrap", params.n_bootstrap),
-    ):
-        in_params = load_section(path, key, type(in_metrics))
-        if in_params != in_metrics:
+    md5s = locked_md5s(load_yaml(folder / LOCK), held)
+    for path in held:
+        # DVC's content hash, not a safeguard of its own: usedforsecurity says so to the machines
+        # that allow md5 for nothing else.
+        md5 = hashlib.md5((folder / path).read_bytes(), usedforsecurity=False).hexdigest()
+        if md5s[path] != {md5}:
             raise PipelineError(
-                f"{METRICS} and {PARAMS} are of different runs: {key} is {in_metrics!r} in the "
-                f"one and {in_params!r} in the other. Run `dvc repro` and commit both"
+                f"{LOCK} and {path} are of different runs: the lock says md5 "
+                f"{', '.join(sorted(md5s[path])) or 'none'}, the file has {md5}. "
+                "Run `dvc repro` and commit both"
             )
+    predictions = predictions.sort_values("name", ignore_index=True)
+    return Side(
+        dataset=dataset,
+        target_recall=evaluate.target_recall,
+        metrics=metrics,
+        predictions_md5=md5s[PREDICTIONS].pop(),
+        predictions=predictions.assign(called=predictions["probability"] >= threshold),
+    )
 
 
-def _refuse_names_that_are_not_public(predictions: pd.DataFrame, source: str) -> None:
-    """See that films of such a source appear as keyed hashes alone."""
-    if is_public(source):
-        return
-    for column in ("name", "patient_id"):
-        bare = [text for text in predictions[column] if not re.fullmatch("[0-9a-f]{16}", text)]
+def _refuse_missing(folder: Path, *paths: Path) -> None:
+    missing = [str(path) for path in paths if not (folder / path).exists()]
+    if missing:
+        raise PipelineError(
+            f"expected {', '.join(map(str, paths))}, which belong together. "
+            f"Received: no {', '.join(missing)}"
+        )
+
+
+def _predictions(path: Path, dataset: str) -> pd.DataFrame:
+    """The predictions table, whole and sound; of a private dataset, with keyed hashes as names."""
+    table = read_table(path, TEXT_COLUMNS)
+    for column in () if is_public(dataset) else ("name", "patient_id"):
+        bare = [cell for cell in table[column] if not re.fullmatch("[0-9a-f]{16}", cell)]
         if bare:  # not shown: the line would repeat the leak
             raise PipelineError(
-                f"{PREDICTIONS}: source {source} is not public, so every {column} must be a keyed "
-                f"hash of 16 digits. Received: {len(bare)} that are not"
+                f"{PREDICTIONS}: dataset {dataset} is not public, so every {column} must be a "
+                f"keyed hash of 16 digits. Received: {len(bare)} that are not"
             )
+    return checked(table)
+
+
+def _refuse_other_intervals(recorded: pd.DataFrame, derived: pd.DataFrame) -> None:
+    """See that metrics/intervals.csv has the rows that follow from the predictions."""
+
+    def alike(here: object, there: object) -> bool:
+        if isinstance(here, float) and isinstance(there, float):
+            return abs(here - there) <= _TOLERANCE
+        return here == there
+
+    tables = [[list(table.columns), *table.to_numpy().tolist()] for table in (recorded, derived)]
+    for number, (row, true) in enumerate(zip_longest(*tables, fillvalue=[_NOTHING]), 1):
+        if len(row) != len(true) or not all(map(alike, row, true)):
+            raise PipelineError(
+                f"{INTERVALS}, line {number}: does not match {PREDICTIONS}, which gives "
+                f"{', '.join(map(str, true))}. Received: {short(', '.join(map(str, row)))}"
+            )
+
+
+def _schema_1(predictions: pd.DataFrame, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of an evaluate.json of schema 1 that the gate and the ledger use.
+
+    Left out are the intervals, and whatever else that schema measured.
+    """
+    thresholds = {"at_operating_threshold": metrics["operating_threshold"], "at_half": HALF}
+    derived: dict[str, Any] = {"operating_threshold": metrics["operating_threshold"]}
+    for split in SPLITS:
+        rows = predictions[predictions["split"] == split]
+        measured = {name: metrics[split][name] for name in ("n_images", "n_patients", "roc_auc")}
+        for key, threshold in thresholds.items():
+            c = counts(rows["label"].to_numpy(), rows["probability"].to_numpy(), threshold)
+            shares = {name: part / whole for name, (part, whole) in rates(c).items() if whole}
+            floats = {name: round(value, 6) for name, value in {**shares, "f1": f1(c)}.items()}
+            measured[key] = {**asdict(c), **floats}
+        derived[split] = measured
+    return derived
+
+
+def _refuse_differences(
+    recorded: Any, derived: Mapping[str, Any], of: Path, *, exact: bool = False
+) -> None:
+    """See that metrics/evaluate.json says what `of` gives; where `exact`, it says no more."""
+    for key, here, there in _differences(recorded, derived, exact):
+        raise PipelineError(
+            f"{METRICS}: {key} does not match {of}, which gives {there!r}. "
+            f"Received: {short(here)}. Metrics are never edited by hand; `dvc repro` writes them"
+        )
 
 
 def _differences(
-    recorded: Any, derived: Mapping[str, Any], above: str = ""
+    recorded: Any, derived: Mapping[str, Any], exact: bool, above: str = ""
 ) -> Iterator[tuple[str, Any, Any]]:
-    """(dotted key, recorded, derived) of each figure that is not what was derived.
-
-    Keys that only the record has are left alone: a later version may measure more.
-    """
-    for key, there in derived.items():
-        here = recorded.get(key) if isinstance(recorded, dict) else None
+    """(dotted key, recorded, derived) of each metric that is not what was derived."""
+    recorded = recorded if isinstance(recorded, dict) else {}
+    unknown = [key for key in recorded if exact and key not in derived]
+    for key in [*derived, *unknown]:
+        here, there = recorded.get(key, _NOTHING), derived.get(key, _NOTHING)
         dotted = f"{above}{key}"
         if isinstance(there, Mapping):
-            yield from _differences(here, there, f"{dotted}.")
-        elif isinstance(there, float) and isinstance(here, int | float):
-            if not abs(here - there) <= _TOLERANCE:
+            yield from _differences(here, there, exact, f"{dotted}.")
+        elif isinstance(there, float) and type(here) in (int, float) and abs(here) < 2:
+            if abs(here - there) > _TOLERANCE:  # of 10**400 and a float there is no difference
                 yield dotted, here, there
         elif type(here) is not type(there) or here != there:
             yield dotted, here, there
 
 
-def _compare_with_lock(folder: Path) -> None:
-    """See that dvc.lock names metrics and predictions by the md5 that they have."""
-    outs: Any = load_yaml(folder / LOCK)
-    for key in ("stages", "evaluate", "outs"):
-        outs = outs.get(key, {}) if isinstance(outs, dict) else {}
-    locked = {
-        out.get("path"): out.get("md5")
-        for out in (outs if isinstance(outs, list) else [])
-        if isinstance(out, dict)
-    }
-    for path in (METRICS, PREDICTIONS):
-        # DVC's content hash, not a safeguard of its own: usedforsecurity says so to the machines
-        # that allow md5 for nothing else.
-        md5 = hashlib.md5((folder / path).read_bytes(), usedforsecurity=False).hexdigest()
-        if locked.get(str(path)) != md5:
-            raise PipelineError(
-                f"{LOCK} and {path} are of different runs: the lock says md5 "
-                f"{locked.get(str(path))}, the file has {md5}. Run `dvc repro` and commit both"
-            )
+def locked_md5s(lock: Mapping[str, Any], paths: Iterable[Path]) -> dict[Path, set[str]]:
+    """The md5s that a dvc.lock has of each path, wherever a stage reads or writes it.
+
+    Entries that are not as DVC writes them are passed over: their path then has no md5.
+    """
+    found: dict[Path, set[str]] = {path: set() for path in paths}
+    stages = lock.get("stages")
+    for stage in stages.values() if isinstance(stages, dict) else ():
+        for kind in ("deps", "outs"):
+            entries = stage.get(kind) if isinstance(stage, dict) else None
+            for entry in entries if isinstance(entries, list) else ():
+                path = Path(str(entry.get("path"))) if isinstance(entry, dict) else None
+                if path in found:
+                    found[path].add(str(entry.get("md5")))
+    return found
 
 
 def refuse_another_test_set(base: Side, candidate: Side) -> None:
     """See that both sides were measured on the same test images with the same labels.
 
     Raises:
-        PipelineError: they were not; says how many images differ, and the first.
+        PipelineError: they were not.
     """
-    if base.source != candidate.source and "phantoms" in (base.source, candidate.source):
+    if base.dataset != candidate.dataset and "phantoms" in (base.dataset, candidate.dataset):
         raise PipelineError(
-            f"the test set changed: the base was measured on {base.source}, the candidate on "
-            f"{candidate.source}. Phantoms and films are never compared"
+            f"the test set changed: the base was measured on {base.dataset}, the candidate on "
+            f"{candidate.dataset}. Phantoms and radiographs are never compared"
         )
-    columns = ["name", "patient_id", "kind", "label"]
-    # As text: where an image is missing on one side, its label would make all others 1.0.
-    both = (
-        base.test[columns]
-        .astype(str)
-        .merge(
-            candidate.test[columns].astype(str),
-            on="name",
-            how="outer",
-            indicator=True,
-            suffixes=("", "_candidate"),
-        )
+    try:
+        refuse_other_images({"the base": base.test, "the candidate": candidate.test})
+    except PipelineError as error:
+        raise PipelineError(
+            f"the test set changed: {error}. A new test set is a new baseline: --new-baseline"
+        ) from error
+
+
+def refuse_other_images(tables: Mapping[str, pd.DataFrame]) -> None:
+    """See that two tables of predictions, by their names, are of the same images.
+
+    Raises:
+        PipelineError: they are not; says how many images differ, and how the first does.
+    """
+    columns = ["split", "patient_id", "kind", "label"]
+    (a_name, a), (b_name, b) = (
+        (name, table.set_index("name")[columns].astype(str)) for name, table in tables.items()
     )
-    changed = both["_merge"] != "both"
-    for column in columns[1:]:
-        changed |= both[column] != both[f"{column}_candidate"]
-    if changed.any():
-        row = both[changed].iloc[0]
-        where = {
-            "left_only": "only in the base",
-            "right_only": "only in the candidate",
-            "both": "with another label, kind or patient",
-        }
+    names = a.index.union(b.index)
+    # Where an image is missing, its cells are "": no image has these.
+    unlike = a.reindex(names, fill_value="") != b.reindex(names, fill_value="")
+    differing = names[unlike.any(axis=1)]
+    if len(differing):
+        first = differing[0]
+        how = f"it is only in {b_name if first in b.index else a_name}"
+        if first in a.index and first in b.index:
+            column = unlike.columns[unlike.loc[first]][0]
+            here, there = (str(table.at[first, column]) for table in (a, b))
+            how = f"its {column} is {here} in {a_name} and {there} in {b_name}"
         raise PipelineError(
-            f"the test set changed: expected the same images and labels on both sides. Received: "
-            f"{int(changed.sum())} that differ, the first is {row['name']}, "
-            f"{where[str(row['_merge'])]}. A new test set is a new baseline: --new-baseline"
+            f"expected the same images in {a_name} and {b_name}. Received: {len(differing)} that "
+            f"differ, the first is {first}: {how}"
         )

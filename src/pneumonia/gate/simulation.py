@@ -2,25 +2,26 @@
 
 `python -m pneumonia.gate.simulation` draws pairs of models whose true difference is known, on test
 images in patients as in metrics/predictions.csv, asks every rule of gate.yaml of each pair, and
-says how many hold. The table in docs/gate.md is its output.
+counts how many hold. The table in docs/gate.md is its output.
 """
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 from pneumonia.errors import PipelineError, run_stage
 from pneumonia.evaluation.intervals import wilson_interval
 from pneumonia.evaluation.paired import tango_interval
 from pneumonia.evaluation.predictions import TEXT_COLUMNS
 from pneumonia.gate.policy import RuleName, Rules, parse_policy
-from pneumonia.gate.verdict import POLICY, RuleResult, rule_results
+from pneumonia.gate.rules import RuleResult, rule_results
+from pneumonia.gate.verdict import POLICY
 from pneumonia.store.files import read_table
 
 PREDICTIONS = Path("metrics/predictions.csv")
@@ -44,29 +45,27 @@ _RULES: dict[RuleName, str] = {
 log = logging.getLogger("gate_simulation")
 
 
-@dataclass(frozen=True)
-class Truth:
+class Truth(NamedTuple):
     """What is true of a pair of models on images of one kind, each a share of these images."""
 
     base_rate: float  # called rightly by the base
     loss: float  # by which the candidate's rate is lower
     discordant: float  # called rightly by one of the two and wrongly by the other
 
-    def __post_init__(self) -> None:
-        """Check that two models can be so."""
-        if min(self.shares()) < 0:
-            raise ValueError(f"no two models can be so: {self}")
-
     def shares(self) -> tuple[float, ...]:
-        """Shares of images called rightly by the base only, neither, both, the candidate only."""
+        """Shares of images called rightly by the base only, neither, both, the candidate only.
+
+        Raises:
+            ValueError: no two models can be so.
+        """
         lost, won = (self.discordant + self.loss) / 2, (self.discordant - self.loss) / 2
         shares = (lost, 1 - self.base_rate - won, self.base_rate - lost, won)
-        # Differences of decimals are a hair beside 0.
+        if min(shares) < -1e-9:  # differences of decimals are a hair beside 0
+            raise ValueError(f"no two models can be so: {self}")
         return tuple(round(share, 9) for share in shares)
 
 
-@dataclass(frozen=True)
-class Scenario:
+class Scenario(NamedTuple):
     """A pair of models, in words and in truth."""
 
     name: str
@@ -113,14 +112,14 @@ def drawn_right(
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which images base and candidate call rightly, for a pair of which `truth` is true.
 
-    Each image has a normal value, which correlates with that of another image of its patient. From
-    low to high it means: right for the base only, for neither, for both, for the candidate only. So
-    what is lost gathers in some patients and what is won in others.
+    Each image has a normal value, which correlates with that of another image of its patient, by
+    `likeness` in [0, 1]. From low to high it means: right for the base only, for neither, for both,
+    for the candidate only. So losses gather in some patients and gains in others.
 
     Args:
         patient_ids: (n_images,) text.
         truth: what is true of the pair.
-        likeness: the correlation, in [0, 1].
+        likeness: the correlation.
         random: of the draws.
 
     Returns:
@@ -129,22 +128,16 @@ def drawn_right(
     patients, patient_of_image = np.unique(patient_ids, return_inverse=True)
     value = np.sqrt(likeness) * random.standard_normal(len(patients))[patient_of_image]
     value += np.sqrt(1 - likeness) * random.standard_normal(len(patient_ids))
-    ends = [_normal_quantile(share) for share in np.cumsum(truth.shares()[:3])]
+    ends = norm.ppf(np.cumsum(truth.shares()[:3]).round(9))  # infinite at 0 and 1
     base_only, _, both, candidate_only = range(4)
     case = np.searchsorted(ends, value)
     return np.isin(case, (base_only, both)), np.isin(case, (both, candidate_only))
 
 
-def _normal_quantile(share: float) -> float:
-    """The value that this share of a standard normal lies below; infinite at 0 and 1."""
-    share = round(share, 9)
-    return NormalDist().inv_cdf(share) if 0 < share < 1 else float(np.copysign(np.inf, share - 0.5))
-
-
 def drawn_results(
     test: pd.DataFrame, scenario: Scenario, rules: Rules, n_pairs: int, seed: list[int]
 ) -> Iterator[tuple[RuleResult, ...]]:
-    """Draw pairs of models and yield what the gate's rules say of each.
+    """The results of the gate's rules for each of `n_pairs` drawn pairs of models.
 
     Args:
         test: patient_id, kind and label (1 = pneumonia) of the test images, a row each.
@@ -190,15 +183,15 @@ def table_row(name: str, results: Sequence[tuple[RuleResult, ...]], confidence: 
         for rule, asked in of_rule.items()
     }
     losses = np.all([held for rule, held in holds.items() if "_loss" in rule], axis=0)
-    decide = [
-        _percent(float(np.mean([_patients_decide(result, confidence) for result in of_rule[rule]])))
+    of_patients = [
+        float(np.mean([_patients_decide(result, confidence) for result in of_rule[rule]]))
         for rule in ("recall_loss", "specificity_loss")
     ]
     cells = [
-        *(_percent(float(held.mean())) for held in holds.values()),
+        *(f"{100 * held.mean():.1f}" for held in holds.values()),
         _with_interval(losses),
         _with_interval(np.all(list(holds.values()), axis=0)),
-        ", ".join(decide),
+        ", ".join(f"{100 * share:.1f}" for share in of_patients),
     ]
     return f"| {' | '.join([name, *cells])} |"
 
@@ -209,13 +202,9 @@ def _patients_decide(result: RuleResult, confidence: float) -> bool:
     return result.high > tango
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"
-
-
 def _with_interval(held: NDArray[np.bool_]) -> str:
     low, high = wilson_interval(int(held.sum()), len(held))
-    return f"{_percent(float(held.mean()))} ({_percent(low)}–{_percent(high)})"
+    return f"{100 * held.mean():.1f} ({100 * low:.1f}–{100 * high:.1f})"
 
 
 def main(root: Path = Path(), n_pairs: int = N_PAIRS) -> None:

@@ -1,58 +1,46 @@
-"""The merge gate: may a candidate take the base's place, by figures and predictions alone?
-
-Recall comes first: a change may not lose any that the test set can show. Recall alone is won by
-calling every film pneumonia, so specificity has a floor and a margin too. What is not shown to
-hold blocks: too few images are no evidence of no loss.
-"""
+"""The verdict: may a candidate take the base's place, by metrics and predictions alone?"""
 
 import datetime
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-
 from pneumonia.errors import PipelineError
-from pneumonia.evaluation.intervals import wilson_interval
-from pneumonia.evaluation.paired import loss_bounds, mcnemar_p
-from pneumonia.gate.evidence import Side, evidence, refuse_another_test_set
-from pneumonia.gate.policy import Policy, RuleName, Rules, Waiver, parse_policy
-from pneumonia.git import changed_paths, commit_of, file_at
+from pneumonia.gate.evidence import METRICS, PREDICTIONS, Side, evidence, refuse_another_test_set
+from pneumonia.gate.policy import Policy, Waiver, parse_policy
+from pneumonia.gate.rules import RuleResult, changed_calls, rule_results
+from pneumonia.git import changed_paths, commit_of, day_of, file_at, git, hashes_at, is_shallow
 
 POLICY = Path("gate.yaml")
-# What a change must not touch unseen: it decides about changes.
+# Files that decide about merges, by how their paths begin; the gate reports any change to them.
+# Without suffix: a package of the name would be imported in place of the module.
 GUARDS = (
     "gate.yaml",
+    "Makefile",
     ".github/",
     ".ci/",
-    "Makefile",
-    "src/pneumonia/store/files.py",
-    "src/pneumonia/cli.py",
-    "src/pneumonia/evaluation/clinical.py",
-    "src/pneumonia/gate/confirm.py",
-    "src/pneumonia/store/arrays.py",
-    "src/pneumonia/data/downloads.py",
-    "src/pneumonia/errors.py",
-    "src/pneumonia/gate/evidence.py",
-    "src/pneumonia/gate/verdict.py",
-    "src/pneumonia/gate/report.py",
-    "src/pneumonia/git.py",
-    "src/pneumonia/evaluation/intervals.py",
-    "src/pneumonia/evaluation/metrics.py",
-    "src/pneumonia/training/model_files.py",
-    "src/pneumonia/evaluation/paired.py",
-    "src/pneumonia/store/params.py",
-    "src/pneumonia/gate/policy.py",
-    "src/pneumonia/evaluation/predictions.py",
-    "src/pneumonia/data/privacy.py",
-    "src/pneumonia/recipes.py",
-    "src/pneumonia/data/datasets.py",
+    ".dvc/config",
+    "pyproject.toml",
+    "requirements",
+    "src/pneumonia/gate/",
+    "src/pneumonia/evaluation/",
+    "src/pneumonia/store/",
+    "src/pneumonia/__init__",
+    "src/pneumonia/cli",
+    "src/pneumonia/data/__init__",
+    "src/pneumonia/data/datasets",
+    "src/pneumonia/data/privacy",
+    "src/pneumonia/data/remote_file",
+    "src/pneumonia/errors",
+    "src/pneumonia/git",
+    "src/pneumonia/quiet",
+    "src/pneumonia/recipes",
+    "src/pneumonia/training/__init__",
+    "src/pneumonia/training/model_files",
 )
 
-RuleOutcome = Literal["PASS", "FAIL", "INCONCLUSIVE", "NOT ASKED"]
 Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE", "NO BASELINE", "NEW BASELINE", "WAIVED"]
 # 1 and 2 are evidence that is not sound, and wrong arguments. A new baseline was asked for.
 EXIT_STATUS: dict[Outcome, int] = {
@@ -66,21 +54,15 @@ EXIT_STATUS: dict[Outcome, int] = {
 
 
 @dataclass(frozen=True)
-class RuleResult:
-    """One rule: what was measured, how sure that is, and what it had to be."""
+class Pair:
+    """Two revisions to compare, and their names as a person reads them."""
 
-    rule: RuleName
-    outcome: RuleOutcome
-    n_images: int
-    figure: float  # floors: the candidate's rate in [0, 1]; losses: base − candidate in [-1, 1]
-    low: float  # each end is a one-sided bound of the policy's confidence
-    high: float
-    must: float  # floors: what `low` must reach; losses: what `high` must stay below
-    n_right: int  # images that the candidate calls rightly
-    n_lost: int = 0  # losses: right in the base alone
-    n_won: int = 0  # losses: right in the candidate alone
-    mcnemar_p: float | None = None  # losses only
-    waiver: Waiver | None = None
+    base: str  # a commit: its gate.yaml is the policy
+    base_name: str
+    candidate: str | None  # a commit; None: the working tree
+    candidate_name: str
+    note: str = ""  # why these two, where nobody named them
+    has_baseline: bool = True  # False: the base gives the policy alone
 
 
 @dataclass(frozen=True)
@@ -88,36 +70,35 @@ class Verdict:
     """All that a reviewer needs of one comparison."""
 
     outcome: Outcome
-    base: str
-    candidate: str
+    pair: Pair
     policy: str  # where it was read
     confidence: float
-    candidate_side: Side
-    base_side: Side | None  # None: nothing to compare with
+    candidate: Side
+    base: Side | None  # None: nothing to compare with
     rules: tuple[RuleResult, ...]
-    # Names of test images, sorted. Missed, caught: pneumonia; alarms: normal.
-    newly_missed: tuple[str, ...] = ()
-    newly_caught: tuple[str, ...] = ()
-    new_false_alarms: tuple[str, ...] = ()
-    cleared_false_alarms: tuple[str, ...] = ()
-    guards_changed: tuple[str, ...] = ()  # paths among GUARDS that differ from the base
-    expired: tuple[Waiver, ...] = ()
+    changed: Mapping[str, Sequence[str]]  # names of the images that are called otherwise, by how
+    guards_changed: Sequence[str]  # paths among GUARDS that differ from the base
+    expired: Sequence[Waiver]
 
 
 def judged(
     root: Path,
-    base: str,
+    base: str | None,
     candidate: str | None,
     *,
     policy_file: Path | None,
     new_baseline: bool,
     today: datetime.date,
 ) -> Verdict:
-    """The verdict on `candidate` (None: the working tree) against `base`.
+    """The verdict on `candidate` (None: the working tree) against `base` (None: main).
+
+    Where no candidate is named, and neither a commit nor a change of a tracked file separates the
+    checkout from the base, the last change of the baseline is judged: HEAD against the last commit
+    before it that has other predictions.
 
     Args:
         root: top of the checkout.
-        base: revision whose record is the baseline and whose gate.yaml is the policy.
+        base: revision whose run is the baseline and whose gate.yaml is the policy.
         candidate: revision that would be merged.
         policy_file: read in place of the base's gate.yaml.
         new_baseline: with nothing to compare with, or another test set, the floors decide alone.
@@ -127,52 +108,114 @@ def judged(
         PipelineError: a revision, the policy, or a side's evidence is missing or not sound; or the
             test set changed and `new_baseline` is not asked for.
     """
-    base_commit = commit_of(root, base)
-    candidate_commit = None if candidate is None else commit_of(root, candidate)
-    base_name = _named("base", base, base_commit)
-    if candidate is None or candidate_commit is None:
-        candidate_name = "candidate (working tree)"
-    else:
-        candidate_name = _named("candidate", candidate, candidate_commit)
-    policy, where = _policy(root, base_commit, base_name, policy_file)
+    name, commit = _main(root) if base is None else (base, commit_of(root, base))
+    pair = Pair(commit, _named("base", name, commit), None, "candidate (working tree)")
+    if candidate is not None:
+        commit = commit_of(root, candidate)
+        named = _named("candidate", candidate, commit)
+        pair = replace(pair, candidate=commit, candidate_name=named)
+    elif commit == commit_of(root, "HEAD") and not changed_paths(root, commit, None):
+        pair = _last_change(root, pair)
+    return _verdict(root, pair, policy_file, new_baseline=new_baseline, today=today)
 
-    candidate_side = evidence(root, candidate_commit, candidate_name)
-    if candidate_side is None:
+
+def baseline_verdict(root: Path, today: datetime.date) -> Verdict:
+    """The verdict on the working tree's baseline against the one before it on main.
+
+    It stays the same when the baseline is committed, when other commits follow, and when the branch
+    is merged. So it names no commit; the base is looked for from where the branch left main, for
+    main may have gone on; and waivers count on the day when the baseline came to main.
+
+    Args:
+        root: top of the checkout.
+        today: counts for a baseline that is not on main yet, in UTC.
+
+    Raises:
+        PipelineError: as `judged`; or the clone is shallow or shares no commit with main.
+    """
+    if not (root / PREDICTIONS).is_file():
+        raise PipelineError(f"{root / PREDICTIONS}: expected the baseline's. Received: no file")
+    fork, mains = commit_of(root, "HEAD"), _mains(root)
+    try:  # of main here and main at origin, the one that the branch left later
+        fork = git(root, "merge-base", fork, *mains.values()).strip() if mains else fork
+        shallow = is_shallow(root)
+    except subprocess.CalledProcessError:
+        shallow = True
+    if shallow:
         raise PipelineError(
-            f"{candidate_name}: expected metrics/evaluate.json and metrics/predictions.csv, as "
-            "`dvc repro` makes them. Received: neither"
+            f"{root}: expected the history down from main, for the verdict on the baseline. "
+            "Received: a clone without it; git fetch --unshallow"
         )
-    base_side = evidence(root, base_commit, base_name)
-    if base_side is not None:
-        try:
-            refuse_another_test_set(base_side, candidate_side)
-        except PipelineError:
-            if not new_baseline:
-                raise
-            base_side = None
+    blob = git(root, "hash-object", "--", str(PREDICTIONS)).strip()
+    before, since = _before(root, fork, blob)
+    name = "the baseline before it"
+    if before is not None:
+        _, base_since = _before(root, before, hashes_at(root, [before], PREDICTIONS)[0])
+        name = f"the baseline of {day_of(root, base_since or before)}"
+    pair = Pair(before or fork, name, None, "this baseline", has_baseline=before is not None)
+    day = today if since is None else datetime.date.fromisoformat(day_of(root, since))
+    return _verdict(root, pair, None, new_baseline=True, today=day)
 
-    base_test = None if base_side is None else base_side.test
-    results = rule_results(base_test, candidate_side.test, policy.rules)
-    rules = _with_waivers(results, policy, today)
-    outcome = _outcome(rules)
-    if base_side is None and outcome in ("PASS", "WAIVED"):
-        outcome = "NEW BASELINE" if new_baseline else "NO BASELINE"
-    return Verdict(
-        outcome=outcome,
-        base=base_name,
-        candidate=candidate_name,
-        policy=where,
-        confidence=policy.rules.confidence,
-        candidate_side=candidate_side,
-        base_side=base_side,
-        rules=rules,
-        **({} if base_side is None else _named_changes(base_side.test, candidate_side.test)),
-        guards_changed=tuple(
-            path
-            for path in changed_paths(root, base_commit, candidate_commit)
-            if path.startswith(GUARDS)
-        ),
-        expired=tuple(waiver for waiver in policy.waivers if not waiver.counts_on(today)),
+
+def _last_change(root: Path, pair: Pair) -> Pair:
+    """The base and the baseline before it; where the base has none, `pair`."""
+    head = pair.base
+    (blob,) = hashes_at(root, [head], PREDICTIONS)
+    if not blob:
+        return pair
+    before, since = _before(root, head, blob)
+    name = f"candidate {_dated(root, head)}"
+    if since != head and since is not None:
+        name += f", with predictions of {_dated(root, since)}"
+    if before is not None:
+        note = "the checkout is the base, so the last change of its predictions is judged"
+        return Pair(before, f"base {_dated(root, before)}", head, name, note)
+    if is_shallow(root):
+        raise PipelineError(
+            f"{pair.base_name}: expected a commit before it with other predictions. Received: a "
+            "shallow clone; git fetch --unshallow"
+        )
+    note = f"no commit before it has another {PREDICTIONS}: this is the first baseline"
+    return Pair(head, pair.base_name, head, name, note, has_baseline=False)
+
+
+def _before(root: Path, tip: str, blob: str) -> tuple[str | None, str | None]:
+    """The last commit before `tip` with other predictions, and the one after it that brought these.
+
+    First parents are followed, so that on main only merged baselines count.
+
+    Args:
+        root: top of the checkout.
+        tip: where to begin; it may have other predictions itself.
+        blob: Git's hash of the predictions.
+
+    Returns:
+        The first is None where no commit has others, the second where `tip` has others.
+    """
+    since = None
+    commits = git(root, "rev-list", "--first-parent", tip).split()
+    for commit, found in zip(commits, hashes_at(root, commits, PREDICTIONS), strict=True):
+        if found == blob:
+            since = commit
+        elif found:
+            return commit, since
+    return None, since
+
+
+def _mains(root: Path) -> dict[str, str]:
+    """The commit of the branch main, here and at origin, by its name; here comes first."""
+    refs = ("refs/heads/main", "refs/remotes/origin/main")
+    listed = git(root, "for-each-ref", "--format=%(refname:short) %(objectname)", *refs)
+    return dict(line.split(" ") for line in listed.splitlines())
+
+
+def _main(root: Path) -> tuple[str, str]:
+    """The name of main, and its commit."""
+    for name, commit in _mains(root).items():
+        return name, commit
+    raise PipelineError(
+        f"{root}: expected the branch main, here or at origin, to compare with. Received: neither; "
+        "name another base with --base"
     )
 
 
@@ -182,159 +225,83 @@ def _named(side: str, revision: str, commit: str) -> str:
     return f"{side} {short}" if commit.startswith(revision) else f"{side} {revision} ({short})"
 
 
-def _policy(
-    root: Path, base_commit: str, base_name: str, policy_file: Path | None
-) -> tuple[Policy, str]:
+def _dated(root: Path, commit: str) -> str:
+    return f"{commit[:7]} ({day_of(root, commit)})"
+
+
+def _policy(root: Path, pair: Pair, policy_file: Path | None) -> tuple[Policy, str]:
     """The policy, and where it was read."""
-    if policy_file is not None:
-        where = str(policy_file)
-        try:
-            return parse_policy(policy_file.read_text(encoding="utf-8"), where), where
-        except (OSError, UnicodeDecodeError) as error:
+    where = f"{POLICY} of {pair.base_name}" if policy_file is None else str(policy_file)
+    try:
+        data = file_at(root, pair.base, POLICY) if policy_file is None else policy_file.read_bytes()
+        if data is None:
             raise PipelineError(
-                f"{where}: expected a policy that can be read. Received: {error}"
-            ) from error
-    where = f"{POLICY} of {base_name}"
-    data = file_at(root, base_commit, POLICY)
-    if data is None:
+                f"{where} is missing: the policy is read from the base, so that no change loosens "
+                f"its own gate. Merge a {POLICY} first, or name one with --policy"
+            )
+        return parse_policy(data.decode("utf-8"), where), where
+    except (OSError, UnicodeDecodeError) as error:
         raise PipelineError(
-            f"{where} is missing: the policy is read from the base, so that no change loosens its "
-            f"own gate. Merge a {POLICY} first, or name one with --policy"
+            f"{where}: expected a policy that can be read. Received: {error}"
+        ) from error
+
+
+def _verdict(
+    root: Path,
+    pair: Pair,
+    policy_file: Path | None,
+    *,
+    new_baseline: bool,
+    today: datetime.date,
+) -> Verdict:
+    """The verdict on a pair; arguments and errors as in `judged`."""
+    policy, where = _policy(root, pair, policy_file)
+    candidate = evidence(root, pair.candidate, pair.candidate_name)
+    if candidate is None:
+        raise PipelineError(
+            f"{pair.candidate_name}: expected {METRICS} and {PREDICTIONS}, as `dvc repro` makes "
+            "them. Received: neither"
         )
-    return parse_policy(data.decode("utf-8", "replace"), where), where
+    base = evidence(root, pair.base, pair.base_name) if pair.has_baseline else None
+    if base is not None:
+        try:
+            refuse_another_test_set(base, candidate)
+        except PipelineError:
+            if not new_baseline:
+                raise
+            base = None
 
-
-def rule_results(
-    base: pd.DataFrame | None, candidate: pd.DataFrame, rules: Rules
-) -> tuple[RuleResult, ...]:
-    """Every rule of the policy on the test images; without a base, the floors alone.
-
-    Args:
-        base: `Side.test`, that is patient_id, kind, label (1 = pneumonia) and called (bool: called
-            pneumonia), a row an image; None where there is nothing to compare with.
-        candidate: the same of the candidate: the same images in the same order.
-        rules: the policy.
-    """
-    pneumonia = candidate["label"].to_numpy() == 1
-    kind = candidate["kind"].to_numpy(dtype=str)
-    floors, margins = rules.floors, rules.margins
-    results = [
-        _floor("recall_floor", candidate[pneumonia], floors.recall, rules),
-        _floor("specificity_floor", candidate[~pneumonia], floors.specificity, rules),
-    ]
-    if base is None:
-        return tuple(results)
-    of_rule: dict[RuleName, tuple[NDArray[np.bool_], float]] = {
-        "recall_loss": (pneumonia, margins.recall),
-        "specificity_loss": (~pneumonia, margins.specificity),
-        "recall_loss_bacterial": (kind == "bacterial", margins.recall_bacterial),
-        "recall_loss_viral": (kind == "viral", margins.recall_viral),
-    }
-    for rule, (of, margin) in of_rule.items():
-        if of.any():  # a source may know no kinds
-            result = _loss(rule, base[of], candidate[of], margin, rules)
-            few = rule.endswith(("bacterial", "viral")) and of.sum() < rules.min_images_of_a_kind
-            results.append(replace(result, outcome="NOT ASKED") if few else result)
-    return tuple(results)
-
-
-def _floor(rule: RuleName, candidate: pd.DataFrame, floor: float, rules: Rules) -> RuleResult:
-    """Whether the rate of images called rightly, all of one class, is surely at the floor."""
-    right = _right(candidate)
-    n_right, n_images = int(right.sum()), len(right)
-    # Each end of this two-sided interval is a one-sided bound of the policy's confidence.
-    low, high = wilson_interval(n_right, n_images, 2 * rules.confidence - 1)
-    rate = n_right / n_images
-    outcome: RuleOutcome = "PASS" if low >= floor else "INCONCLUSIVE"
-    if rate < floor:
-        outcome = "FAIL"
-    return RuleResult(
-        rule=rule, outcome=outcome, n_images=n_images, figure=rate, low=low, high=high,
-        must=floor, n_right=n_right,
-    )  # fmt: skip
-
-
-def _loss(
-    rule: RuleName,
-    base: pd.DataFrame,
-    candidate: pd.DataFrame,
-    margin: float,
-    rules: Rules,
-) -> RuleResult:
-    """Whether the candidate surely loses less than the margin of what the base calls rightly.
-
-    Args:
-        rule: its name.
-        base: rows of the images in question, all of one class.
-        candidate: the same images in the same order.
-        margin: of the loss.
-        rules: confidence, resamples, seed.
-    """
-    right_in_base, right = _right(base), _right(candidate)
-    n_lost = int((right_in_base & ~right).sum())
-    n_won = int((right & ~right_in_base).sum())
-    low, high = loss_bounds(
-        right_in_base,
-        right,
-        candidate["patient_id"].to_numpy(dtype=str),
-        rules.n_bootstrap,
-        [rules.seed],
-        rules.confidence,
-    )
-    loss = (n_lost - n_won) / len(right)
-    outcome: RuleOutcome = "INCONCLUSIVE"
-    if high < margin:
-        outcome = "PASS"
-    elif loss >= margin or low > 0:
-        outcome = "FAIL"
-    return RuleResult(
-        rule=rule, outcome=outcome, n_images=len(right), figure=loss, low=low, high=high,
-        must=margin, n_right=int(right.sum()), n_lost=n_lost, n_won=n_won,
-        mcnemar_p=mcnemar_p(n_lost, n_won),
-    )  # fmt: skip
-
-
-def _right(test: pd.DataFrame) -> NDArray[np.bool_]:
-    """(n_images,) bool: whether each image's verdict is its label."""
-    right: NDArray[np.bool_] = test["called"].to_numpy(bool) == (test["label"].to_numpy() == 1)
-    return right
-
-
-def _with_waivers(
-    results: Sequence[RuleResult], policy: Policy, today: datetime.date
-) -> tuple[RuleResult, ...]:
-    """The results, each that does not hold with the waiver that counts for it today, if any."""
+    test = None if base is None else base.test
+    results = rule_results(test, candidate.test, policy.rules)
     waivers = {waiver.rule: waiver for waiver in policy.waivers if waiver.counts_on(today)}
-    return tuple(
-        replace(result, waiver=waivers.get(result.rule)) if _blocks(result) else result
+    rules = tuple(
+        replace(result, waiver=waivers.get(result.rule)) if result.blocks else result
         for result in results
     )
-
-
-def _blocks(result: RuleResult) -> bool:
-    return result.outcome in ("FAIL", "INCONCLUSIVE")
+    outcome = _outcome(rules)
+    if base is None and outcome in ("PASS", "WAIVED"):
+        outcome = "NEW BASELINE" if new_baseline else "NO BASELINE"
+    # The past of the base is merged; nobody can refuse it.
+    files = [] if pair.note else changed_paths(root, pair.base, pair.candidate)
+    return Verdict(
+        outcome=outcome,
+        pair=pair,
+        policy=where,
+        confidence=policy.rules.confidence,
+        candidate=candidate,
+        base=base,
+        rules=rules,
+        changed=changed_calls(test, candidate.test),
+        guards_changed=[path for path in files if path.startswith(GUARDS)],
+        expired=[waiver for waiver in policy.waivers if not waiver.counts_on(today)],
+    )
 
 
 def _outcome(results: Sequence[RuleResult]) -> Outcome:
     """The worst of the rules that are not waived; WAIVED where only waived ones do not hold."""
-    blocking = {result.outcome for result in results if _blocks(result) and not result.waiver}
+    blocking = {result.outcome for result in results if result.blocks and not result.waiver}
     if "FAIL" in blocking:
         return "FAIL"
     if blocking:
         return "INCONCLUSIVE"
     return "WAIVED" if any(result.waiver for result in results) else "PASS"
-
-
-def _named_changes(base: pd.DataFrame, candidate: pd.DataFrame) -> dict[str, tuple[str, ...]]:
-    """The images whose verdict changed, by the field of `Verdict` that names them."""
-    was, now = base["called"].to_numpy(bool), candidate["called"].to_numpy(bool)
-    pneumonia = candidate["label"].to_numpy() == 1
-    return {
-        changed: tuple(map(str, candidate["name"][of]))
-        for changed, of in (
-            ("newly_missed", pneumonia & was & ~now),
-            ("newly_caught", pneumonia & ~was & now),
-            ("new_false_alarms", ~pneumonia & ~was & now),
-            ("cleared_false_alarms", ~pneumonia & was & ~now),
-        )
-    }
