@@ -47,16 +47,14 @@ check: $(INSTALLED)  ## lint, format, types, and what else guards the repository
 fresh: $(INSTALLED)  ## does dvc.lock belong to the code and the parameters? On a clone without data
 	@dvc repro --dry --allow-missing
 
-# What the gate compares with; CI gives the merge base.
-BASE ?= main
 # A folder for what the gate and the summary write.
 REPORT ?= report
 
 .PHONY: gate
-gate: $(INSTALLED)  ## may this be merged? BASE=main; CANDIDATE=revision, else the working tree
+gate: $(INSTALLED)  ## may this be merged? BASE=revision (main), CANDIDATE=revision (the working tree)
 	@mkdir -p '$(REPORT)'
-	@rm -f '$(REPORT)/gate.md' '$(REPORT)/gate.json'  # an older verdict is nobody's
-	@pneumonia gate --base '$(BASE)' $(if $(CANDIDATE),--candidate '$(CANDIDATE)') \
+	@rm -f '$(REPORT)/gate.md' '$(REPORT)/gate.json'  # they would be of another comparison
+	@pneumonia gate $(if $(BASE),--base '$(BASE)') $(if $(CANDIDATE),--candidate '$(CANDIDATE)') \
 		$(if $(NEW_BASELINE),--new-baseline) \
 		--markdown '$(REPORT)/gate.md' --json '$(REPORT)/gate.json' || [ $$? -eq 6 ]  # 6: waived
 
@@ -83,7 +81,7 @@ confirm: $(INSTALLED)  ## the locked model again: does it give the recorded prob
 .PHONY: summary
 summary: $(INSTALLED)  ## what a reviewer reads, as Markdown; BASE, CANDIDATE, REPORT as for gate
 	@mkdir -p '$(REPORT)'
-	@pneumonia summary --base '$(BASE)' $(if $(CANDIDATE),--candidate '$(CANDIDATE)') \
+	@pneumonia summary --base '$(or $(BASE),main)' $(if $(CANDIDATE),--candidate '$(CANDIDATE)') \
 		$(if $(PICTURES),--pictures '$(PICTURES)') --gate '$(REPORT)/gate.md' > '$(REPORT)/summary.md'
 
 .PHONY: report

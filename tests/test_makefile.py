@@ -153,12 +153,13 @@ def test_the_mirror_is_absolute_before_dvc_sees_it(copy, given):
         (["report"], "pneumonia report --output 'report/report.html'"),
         (["confirm"], "pneumonia confirm"),
         (["confirm", "CANDIDATE=../x"], "pneumonia confirm --candidate '../x'"),
-        (["gate"], "pneumonia gate --base 'main' --markdown 'report/gate.md'"),
-        (["gate", "NEW_BASELINE=1"], "pneumonia gate --base 'main' --new-baseline --markdown"),
+        (["gate"], "pneumonia gate --markdown 'report/gate.md'"),
+        (["gate", "NEW_BASELINE=1"], "pneumonia gate --new-baseline --markdown"),
         (
             ["gate", "BASE=v1", "CANDIDATE=topic", "REPORT=/r"],
             "pneumonia gate --base 'v1' --candidate 'topic' --markdown '/r/gate.md'",
         ),
+        (["summary"], "pneumonia summary --base 'main' --gate 'report/gate.md'"),
         (["summary", "BASE=v1"], "pneumonia summary --base 'v1' --gate 'report/gate.md'"),
         (
             ["summary", "CANDIDATE=topic", "PICTURES=https://host.example"],
@@ -185,7 +186,7 @@ def test_the_gate_lets_pass_and_waived_through_and_nothing_else(copy, status, pa
         (copy / "report" / name).write_text("PASS, of an earlier run")
     done = make(copy, "gate")
     assert (done.returncode == 0) == passes
-    assert done.stdout.startswith("pneumonia gate --base main")
+    assert done.stdout.startswith("pneumonia gate --markdown")
     assert list((copy / "report").iterdir()) == []
 
 

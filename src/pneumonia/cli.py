@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0 PASS, 1 the evidence is not whole or sound, 2 wrong arguments, "
         "3 FAIL, 4 INCONCLUSIVE, 5 NO BASELINE, 6 WAIVED.",
     )
-    gate.add_argument("--base", metavar="REV", required=True, help="what it would be merged into")
+    gate.add_argument("--base", metavar="REV", help="what it would be merged into; left out: main")
     gate.add_argument("--candidate", metavar="REV", help="left out: the working tree")
     gate.add_argument(
         "--policy", metavar="FILE", type=Path, help="in place of gate.yaml of the base"
