@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pneumonia.data.images import replacing_folders
-from pneumonia.data.phantoms import draw_phantom
+from pneumonia.data.phantom_drawing import draw_phantom
 from pneumonia.documents.card import COMMAND
 from pneumonia.errors import PipelineError
 from pneumonia.serving.predict import Predictor, load_predictor
