@@ -181,7 +181,7 @@ def predicted(monkeypatch, tmp_path):
             )
 
     class Predictor:
-        operating_threshold, source = 0.5, "phantoms"
+        operating_threshold, dataset = 0.5, "phantoms"
 
     def load(*files):
         asked["files"] = files
@@ -192,7 +192,7 @@ def predicted(monkeypatch, tmp_path):
     monkeypatch.setattr(predict_module, "load_predictor", load)
     monkeypatch.setattr(
         predict_module,
-        "find_films",
+        "find_radiographs",
         lambda paths: [(path, "no film" if path.name == "bad" else None) for path in paths],
     )
     return asked

@@ -224,14 +224,14 @@ def _predict(arguments: argparse.Namespace) -> None:
     from pneumonia.evaluation.metrics import source_in_words
     from pneumonia.progress import reported
     from pneumonia.serving import answers
-    from pneumonia.serving.predict import find_films, load_predictor, predict
+    from pneumonia.serving.predict import find_radiographs, load_predictor, predict
 
     warnings.simplefilter("ignore")  # the decoders' own; what matters is said in our words
     # A name that the terminal cannot show is no reason to stop.
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # it is a file
     root = recipes.checkout()
     model = arguments.model or root / MODEL
-    films = find_films(arguments.paths)
+    films = find_radiographs(arguments.paths)
     predictor = load_predictor(
         model,
         arguments.operating_point or model.with_name("operating_point.json"),
@@ -256,7 +256,7 @@ def _predict(arguments: argparse.Namespace) -> None:
         print(
             f"{len(films) - n_failed} of {len(films)} answered; pneumonia from "
             f"{predictor.operating_threshold:.6f} on. Trained on "
-            f"{source_in_words(predictor.source)}. Not for diagnosis."
+            f"{source_in_words(predictor.dataset)}. Not for diagnosis."
         )
     sys.exit(1 if n_failed else 0)
 

@@ -1,9 +1,9 @@
 """The classifier for programs without this repository: SavedModel, ONNX or TFLite.
 
-Beside the model lie `contract.json`, which says all that a program needs to use it, and the
-model card. Before anything is kept it is run in its own runtime, where that is installed, and must
-give the probabilities of the Keras model. docs/export.md explains. For research; not for diagnosis.
-TensorFlow and the runtimes are imported inside the functions that need them.
+The folder also holds `contract.json`, with all that a program needs to use the model, and the model
+card. The exported model is run in its own runtime, where that is installed, and is kept only if it
+gives the probabilities of the Keras model. For research; not for diagnosis. TensorFlow and the
+runtimes are imported inside the functions that need them.
 """
 
 import hashlib
@@ -23,13 +23,12 @@ from numpy.typing import NDArray
 
 from pneumonia.data.images import replacing_folders
 from pneumonia.data.phantom_drawing import draw_phantom
-from pneumonia.documents.card import COMMAND
 from pneumonia.errors import PipelineError
 from pneumonia.serving.predict import Predictor, load_predictor
 from pneumonia.store.files import read_json, sha256_of, write_json
 from pneumonia.training.model_files import predict_probabilities
 
-SCHEMA = 1
+SCHEMA = 2  # of the contract; 1 said `source` for `dataset`, `films` for `images`
 CONTRACT = "contract.json"
 CARD = "MODEL_CARD.md"
 INPUT, OUTPUT = "radiograph", "probability"
@@ -37,9 +36,10 @@ TOLERANCE = 1e-4  # largest difference of a probability from the Keras model's
 OPSET = 17  # of ONNX
 
 _MAKER = "pneumonia export"
+_CARD_COMMAND = "python -m pneumonia.documents.card"
 _NOTICE = "Research software. Not for diagnosis."
-# Phantoms, and not noise: noise of any kind gets nearly one and the same probability, phantoms get
-# quite different ones, so that a conversion that mixed something up would show.
+# Phantoms, not noise: noise of any kind gets nearly one probability, phantoms get quite different
+# ones, so that they show an error of the conversion.
 _KINDS = ("normal", "bacterial", "viral") * 2
 _CHECK_SEED = 2017
 
@@ -77,12 +77,8 @@ def export(
     """Write the model with its contract and its card into `folder`, whole or not at all.
 
     The folder holds `contract.json`, `MODEL_CARD.md` and the model: `model/` (SavedModel),
-    `model.onnx` or `model.tflite`. Each takes any number of films at a time. The model has been run
-    in its own runtime, where that is installed, on phantoms; the contract tells what came out. An
-    earlier export in `folder` is replaced.
-
-    Nothing is printed, whatever the converters have to say: standard output and standard error are
-    turned off meanwhile, for the whole process.
+    `model.onnx` or `model.tflite`. Each takes any number of images at a time. An earlier export in
+    `folder` is replaced. The process prints nothing meanwhile, whatever the converters write.
 
     Args:
         model: the `.keras` file.
@@ -125,16 +121,15 @@ def export(
 
 
 def summary(folder: Path) -> str:
-    """What an export is and how well it was checked, as lines for a terminal."""
+    """The content of an export and the result of its check, as lines for a terminal."""
     contract = read_json(folder / CONTRACT)
     n_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     check, decision = contract["check"], contract["decision"]
-    if check is None:
-        checked = f"not run: {FORMATS[contract['format']].runtime} is not installed"
-    else:
+    checked = f"not run: {FORMATS[contract['format']].runtime} is not installed"
+    if check is not None:
         low, high = check["probabilities"]
         checked = (
-            f"run in {check['runtime']} on {check['n_films']} phantoms: probabilities from "
+            f"run in {check['runtime']} on {check['n_images']} phantoms: probabilities from "
             f"{low:.3f} to {high:.3f}, within {check['largest_difference']:.0e} of the Keras model"
         )
     return (
@@ -144,9 +139,6 @@ def summary(folder: Path) -> str:
         f"{decision['chosen_on']} for a recall of {decision['target_recall']:g}\n"
         f"{_NOTICE}"
     )
-
-
-# --- What is refused -----------------------------------------------------------------------------
 
 
 def _refuse_foreign(folder: Path) -> None:
@@ -159,8 +151,8 @@ def _refuse_foreign(folder: Path) -> None:
     its_own = isinstance(contract, dict) and contract.get("made_by") == _MAKER
     if not its_own or contract.get("files") != _hashes(folder):
         raise PipelineError(
-            f"{folder}: expected a new folder, an empty one, or an export as it was written, which "
-            "is replaced. Received: something else, which is left as it is"
+            f"{folder}: expected a new or empty folder, or an export as it was written, which is "
+            "replaced. Received: something else, which is left as it is"
         )
 
 
@@ -200,11 +192,11 @@ def _card_of_model(card: Path, model: Path, predictor: Predictor) -> str:
         f"md5 {_md5_of(model)}": _md5_of(model),
         f"operating threshold {predictor.operating_threshold}": str(predictor.operating_threshold),
     }
-    missing = [words for words, what in facts.items() if what not in text]
+    missing = [words for words, fact in facts.items() if fact not in text]
     if missing:
         raise PipelineError(
             f"{card}: expected the card of {model}, which names its {' and '.join(missing)}. "
-            f"Received: the card of another run; `{COMMAND}` renders that of the recorded one"
+            f"Received: the card of another run; `{_CARD_COMMAND}` writes that of the baseline"
         )
     return text
 
@@ -213,9 +205,6 @@ def _md5_of(path: Path) -> str:
     """The md5 of a file, as dvc.lock names it."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()
-
-
-# --- What is written -----------------------------------------------------------------------------
 
 
 def _traced(predictor: Predictor) -> Any:
@@ -282,7 +271,7 @@ def _contract(
         "input": {
             "name": INPUT,
             "shape": ["n", side, side, 1],
-            "axes": ["film", "row, from the top", "column, from the left", "channel"],
+            "axes": ["image", "row, from the top", "column, from the left", "channel"],
             "dtype": "float32",
             "range": [0, 255],
             "channels": "one, greyscale: 0 is black, 255 is white",
@@ -293,7 +282,7 @@ def _contract(
             "steps": [
                 "decode the JPEG or PNG, turned as its EXIF orientation says; of several frames "
                 "the first",
-                "lay transparent pictures over black; bring 16-bit greyscale from 0..65535 to "
+                "lay transparent images over black; bring 16-bit greyscale from 0..65535 to "
                 "0..255, rounded",
                 "colour to greyscale by 0.299 R + 0.587 G + 0.114 B (ITU-R 601), to 8 bits",
                 _fit_in_words(predictor),
@@ -318,7 +307,7 @@ def _contract(
             "file": model.name,
             "md5": _md5_of(model),
             "sha256": sha256_of(model),
-            "source": predictor.source,
+            "dataset": predictor.dataset,
         },
         "versions": {package: version(package) for package in packages}
         | ({"opset": OPSET} if name == "onnx" else {}),
@@ -328,7 +317,7 @@ def _contract(
 
 
 def _fit_in_words(predictor: Predictor) -> str:
-    """How a greyscale picture gets the network's size; see `images.resized`."""
+    """How a greyscale image gets the network's size; see `images.resized`."""
     preprocess = predictor.preprocess
     side, how = preprocess.image_size, f"Pillow's {preprocess.resampling} resampling"
     if preprocess.fit == "squash":
@@ -348,11 +337,8 @@ def _hashes(folder: Path) -> dict[str, str]:
     }
 
 
-# --- What is checked -----------------------------------------------------------------------------
-
-
 def _checked(predictor: Predictor, into: _Format, path: Path) -> dict[str, Any] | None:
-    """What the exported model gave beside the Keras model; None where it cannot be run.
+    """The exported model's probabilities compared with the Keras model's; None if it cannot run.
 
     Raises:
         PipelineError: they differ by more than `TOLERANCE`, or one gives no probability.
@@ -360,13 +346,13 @@ def _checked(predictor: Predictor, into: _Format, path: Path) -> dict[str, Any] 
     if not _installed(into.runtime):
         return None
     side = predictor.preprocess.image_size
-    films = np.stack(
+    phantoms = np.stack(
         [draw_phantom(kind, side, _CHECK_SEED, i, 0).pixels for i, kind in enumerate(_KINDS)]
     )
-    expected = predict_probabilities(predictor.classifier, films, len(films))
+    expected = predict_probabilities(predictor.classifier, phantoms, len(phantoms))
     run = into.open(path)
-    images = films[..., None].astype(np.float32)
-    # All at once and one alone: the number of films must not be fixed by the conversion.
+    images = phantoms[..., None].astype(np.float32)
+    # All at once and one alone: the conversion must not fix the number of images.
     received = run(images)
     differences = np.abs(np.append(received, run(images[:1])) - np.append(expected, expected[0]))
     largest = float(differences.max())
@@ -377,9 +363,9 @@ def _checked(predictor: Predictor, into: _Format, path: Path) -> dict[str, Any] 
         )
     return {
         "runtime": f"{into.runtime} {version(into.runtime)}",
-        "films": "phantoms, drawn",
+        "images": "phantoms, drawn",
         "seed": _CHECK_SEED,
-        "n_films": len(films),
+        "n_images": len(images),
         "probabilities": [round(float(received.min()), 6), round(float(received.max()), 6)],
         "largest_difference": largest,
         "tolerance": TOLERANCE,
