@@ -200,9 +200,8 @@ def test_the_onnx_file_names_its_input_and_output_for_any_number_of_images(folde
 # --- What is refused: on a network small enough to load at once, and a format that writes a stub
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """Mean grey / 255, as a classifier: one dense unit of weight 0.02 on the pooled image."""
+def by_mean_grey():
+    """A classifier of one dense unit of weight 0.02 on the pooled image."""
     import keras
 
     pixels = keras.Input((SIDE, SIDE, 1))
@@ -210,7 +209,12 @@ def small(tmp_path_factory):
     unit = keras.layers.Dense(1, activation="sigmoid")
     classifier = keras.Model(pixels, unit(pooled))
     unit.set_weights([np.array([[0.02]]), np.array([-2.0])])
-    return a_run(tmp_path_factory.mktemp("small"), classifier)
+    return classifier
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    return a_run(tmp_path_factory.mktemp("small"), by_mean_grey())
 
 
 @pytest.fixture

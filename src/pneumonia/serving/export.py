@@ -9,8 +9,6 @@ runtimes are imported inside the functions that need them.
 import hashlib
 import importlib.util
 import os
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from numpy.typing import NDArray
 from pneumonia.data.images import replacing_folders
 from pneumonia.data.phantom_drawing import draw_phantom
 from pneumonia.errors import PipelineError
+from pneumonia.quiet import held_back
 from pneumonia.serving.predict import Predictor, load_predictor
 from pneumonia.store.files import read_json, sha256_of, write_json
 from pneumonia.training.model_files import predict_probabilities
@@ -100,7 +99,7 @@ def export(
         raise PipelineError(f"format must be one of {', '.join(FORMATS)}. Received: {format!r}")
     into, folder = FORMATS[format], folder.resolve()
     _refuse_foreign(folder)
-    with _quiet():
+    with held_back(1, 2):
         _refuse_environment(format, into)
         predictor = load_predictor(model, operating_point, params_file)
         card_text = _card_of_model(card, model, predictor)
@@ -426,35 +425,3 @@ def _full_float32() -> Iterator[None]:
         yield
     finally:
         tf.config.experimental.enable_tensor_float_32_execution(before)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Nothing on standard output and error meanwhile; all of it after all, if a bug shows.
-
-    By file descriptor: most of the chatter is TensorFlow's C++, which knows no `sys.stderr`.
-    """
-    with tempfile.TemporaryFile() as said:
-        _flush()
-        before = {number: os.dup(number) for number in (1, 2)}
-        for number in before:
-            os.dup2(said.fileno(), number)
-        is_bug = False
-        try:
-            yield
-        except Exception as error:
-            is_bug = not isinstance(error, PipelineError)
-            raise
-        finally:
-            _flush()
-            for number, kept in before.items():
-                os.dup2(kept, number)
-                os.close(kept)
-            if is_bug:
-                said.seek(0)
-                sys.stderr.write(said.read().decode(errors="replace"))
-
-
-def _flush() -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
