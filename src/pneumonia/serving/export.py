@@ -35,7 +35,7 @@ TOLERANCE = 1e-4  # largest difference of a probability from the Keras model's
 OPSET = 17  # of ONNX
 
 _MAKER = "pneumonia export"
-_CARD_COMMAND = "python -m pneumonia.documents.card"
+_CARD_COMMAND = "make documents"
 _NOTICE = "Research software. Not for diagnosis."
 # Phantoms, not noise: noise of any kind gets nearly one probability, phantoms get quite different
 # ones, so that they show an error of the conversion.
