@@ -19,6 +19,8 @@ from pneumonia.errors import PipelineError
 DATA = bytes(range(256)) * 1000  # 256,000 bytes: four pieces of 64 KiB
 WAYS_OUT = "Ways out: there are three"
 QUICK = Patience(answer_s=1.0, stall_s=0.3, give_up_s=1.0, pause_s=0.01)
+# For downloads that must fail: their tests last as long as this.
+BRIEF = Patience(answer_s=1.0, stall_s=0.3, give_up_s=0.2, pause_s=0.01)
 
 
 def remote(address, data=DATA, **changes):
@@ -45,7 +47,7 @@ def names_in(folder):
     return [path.name for path in folder.iterdir()]
 
 
-def failure(what, place, patience=QUICK):
+def failure(what, place, patience=BRIEF):
     """The message of the error that obtaining `what` ends with; nothing must lie at `place`."""
     with pytest.raises(PipelineError) as error:
         obtain(what, place, WAYS_OUT, patience)
@@ -272,7 +274,7 @@ def test_a_missing_file_is_an_error_at_once(place, server):
 def test_a_server_that_stays_busy_is_given_up(place, server):
     here = server(DATA)
     here.answers = [503]
-    assert "the server answers HTTP 503" in failure(remote(here.address), place)
+    assert "the server answers HTTP 503" in failure(remote(here.address), place, QUICK)
     assert len(here.requests) > 3
 
 
@@ -357,11 +359,11 @@ def test_a_network_that_never_answers_is_given_up_in_time(place, monkeypatch, ca
     message = failure(
         remote("http://radiographs.invalid/archive.zip"),
         place,
-        Patience(answer_s=0.4, stall_s=0.4, give_up_s=1.0, pause_s=0.1),
+        Patience(answer_s=0.2, stall_s=0.2, give_up_s=0.4, pause_s=0.05),
     )
     assert "no answer within" in message
-    # 1 s without a byte, and one shortened attempt of at least 0.1 s.
-    assert time.monotonic() - started < 2
+    # 0.4 s without a byte, and one shortened attempt of at least 0.1 s.
+    assert time.monotonic() - started < 1.5
 
 
 def test_the_usual_patience_ends_within_30_seconds():

@@ -225,18 +225,10 @@ def test_unexpected_counts_are_shown_beside_the_expected(
 
 
 @pytest.mark.real
-def test_the_real_copy_is_received_with_its_counts(tmp_path, real_archive):
+def test_the_real_copy_is_received(tmp_path, real_archive):
     place = tmp_path / "radiographs.zip"
     receive(known("chestxray2017-224"), PHANTOMS, 1, place, tmp_path / "work")
     assert place.read_bytes() == real_archive.read_bytes()
-    assert counts_of(list_radiographs(place)) == {
-        ("train", "normal"): 1349,
-        ("train", "bacterial"): 2538,
-        ("train", "viral"): 1345,
-        ("test", "normal"): 234,
-        ("test", "bacterial"): 242,
-        ("test", "viral"): 148,
-    }
 
 
 # --- phantoms
