@@ -42,8 +42,8 @@ _NOTICE = "Research software. Not for diagnosis."
 _KINDS = ("normal", "bacterial", "viral") * 2
 _CHECK_SEED = 2017
 
-# images (n, side, side, 1) float32 in [0, 255] -> (n,) probabilities
-_Run = Callable[[NDArray[np.float32]], NDArray[np.float64]]
+# (n, side, side, 1) float32 in [0, 255] -> (n, 1) probabilities, as an array of the runtime
+_Run = Callable[[NDArray[np.float32]], Any]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class _Format:
     Attributes:
         file: the model within the folder; SavedModel's is a folder of its own.
         write: writes a traced function (see `_traced`) there.
-        open: what runs such a file in its own runtime.
+        open: gives a function that runs such a file in its own runtime.
         needs: packages without which it cannot be written.
         runtime: the package that runs it.
     """
@@ -84,19 +84,14 @@ def export(
         operating_point: models/operating_point.json of the same run.
         params_file: params.yaml of the same run.
         card: MODEL_CARD.md of the same run; it names the model's md5 and threshold.
-        format: savedmodel, onnx or tflite.
-        folder: where to write.
-
-    Returns:
-        `folder`, absolute.
+        format: the key in `FORMATS`.
+        folder: where to write; returned as an absolute path.
 
     Raises:
         PipelineError: a file is missing or wrong, or they are not of one run; the format cannot be
             written here; `folder` holds something other than an export, or cannot be written; or
             the exported model differs from the Keras model by more than `TOLERANCE`.
     """
-    if format not in FORMATS:
-        raise PipelineError(f"format must be one of {', '.join(FORMATS)}. Received: {format!r}")
     into, folder = FORMATS[format], folder.resolve()
     _refuse_foreign(folder)
     with held_back(1, 2):
@@ -144,9 +139,7 @@ def _refuse_foreign(folder: Path) -> None:
     """Raise unless `folder` is missing, empty, or an export as it was written."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
-    contract: Any = None
-    if (folder / CONTRACT).is_file():
-        contract = read_json(folder / CONTRACT)
+    contract: Any = read_json(folder / CONTRACT) if (folder / CONTRACT).is_file() else None
     its_own = isinstance(contract, dict) and contract.get("made_by") == _MAKER
     if not its_own or contract.get("files") != _hashes(folder):
         raise PipelineError(
@@ -157,7 +150,7 @@ def _refuse_foreign(folder: Path) -> None:
 
 def _refuse_environment(name: str, into: _Format) -> None:
     """Raise unless this environment can write the format."""
-    # Asked first, because Keras cannot even be imported without its backend.
+    # Looked up first, because Keras cannot even be imported without its backend.
     backend = os.environ.get("KERAS_BACKEND")
     if backend is None:
         import keras
@@ -165,11 +158,10 @@ def _refuse_environment(name: str, into: _Format) -> None:
         backend = keras.config.backend()
     if backend != "tensorflow":
         raise PipelineError(
-            f"{name} is written by way of TensorFlow, from the same .keras file: run it with "
-            f"KERAS_BACKEND=tensorflow. Received: {backend}"
+            f"{name} is written through TensorFlow, whichever backend trained the model: run this "
+            f"with KERAS_BACKEND=tensorflow. Received: {backend}"
         )
-    missing = [package for package in into.needs if not _installed(package)]
-    if missing:
+    if missing := [package for package in into.needs if not _installed(package)]:
         raise PipelineError(f"{name} needs the packages {', '.join(missing)}: install them")
 
 
@@ -178,21 +170,13 @@ def _installed(package: str) -> bool:
 
 
 def _card_of_model(card: Path, model: Path, predictor: Predictor) -> str:
-    """The card's text, if it is about this model and this threshold.
-
-    Raises:
-        PipelineError: it cannot be read, or is about another.
-    """
+    """The card's text; an error if it is not about this model and this threshold."""
     try:
         text = card.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PipelineError(f"{card}: expected a model card. Received: {error}") from error
-    facts = {
-        f"md5 {_md5_of(model)}": _md5_of(model),
-        f"operating threshold {predictor.operating_threshold}": str(predictor.operating_threshold),
-    }
-    missing = [words for words, fact in facts.items() if fact not in text]
-    if missing:
+    facts = {"md5": _md5_of(model), "operating threshold": str(predictor.operating_threshold)}
+    if missing := [f"{name} {fact}" for name, fact in facts.items() if fact not in text]:
         raise PipelineError(
             f"{card}: expected the card of {model}, which names its {' and '.join(missing)}. "
             f"Received: the card of another run; `{_CARD_COMMAND}` writes that of the baseline"
@@ -218,8 +202,8 @@ def _traced(predictor: Predictor) -> Any:
 
     module = tf.Module()
     module.serve = tf.function(serve, input_signature=[spec])
-    # The variables themselves, and not the Keras model: Keras would hang its own copy of each into
-    # the file, and without either TFLite's converter fills the network with NaN.
+    # The variables themselves, not the Keras model: Keras would add its own copy of each to the
+    # file, and without either TFLite's converter fills the network with NaN.
     module.held = [variable.value for variable in classifier.variables]
     return module
 
@@ -352,9 +336,9 @@ def _checked(predictor: Predictor, into: _Format, path: Path) -> dict[str, Any] 
     run = into.open(path)
     images = phantoms[..., None].astype(np.float32)
     # All at once and one alone: the conversion must not fix the number of images.
-    received = run(images)
-    differences = np.abs(np.append(received, run(images[:1])) - np.append(expected, expected[0]))
-    largest = float(differences.max())
+    received, alone = (np.asarray(run(part), np.float64).ravel() for part in (images, images[:1]))
+    differences = np.append(received, alone) - np.append(expected, expected[0])
+    largest = float(np.abs(differences).max())
     if not largest <= TOLERANCE:  # NaN is not
         raise PipelineError(
             f"the exported model must give the Keras model's probabilities within {TOLERANCE:g}. "
@@ -374,37 +358,24 @@ def _checked(predictor: Predictor, into: _Format, path: Path) -> dict[str, Any] 
 def _open_savedmodel(path: Path) -> _Run:
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(str(path))
-
-    def run(images: NDArray[np.float32]) -> NDArray[np.float64]:
-        assert loaded  # the signature alone would let go of the variables
-        found = loaded.signatures["serving_default"](**{INPUT: tf.constant(images)})
-        return np.asarray(found[OUTPUT], np.float64)[:, 0]
-
-    return run
+    loaded = tf.saved_model.load(str(path))  # kept: a signature alone lets go of the variables
+    return lambda images: loaded.signatures["serving_default"](**{INPUT: tf.constant(images)})[
+        OUTPUT
+    ]
 
 
 def _open_onnx(path: Path) -> _Run:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-
-    def run(images: NDArray[np.float32]) -> NDArray[np.float64]:
-        return np.asarray(session.run([OUTPUT], {INPUT: images})[0], np.float64)[:, 0]
-
-    return run
+    return lambda images: session.run([OUTPUT], {INPUT: images})[0]
 
 
 def _open_tflite(path: Path) -> _Run:
     import tensorflow as tf
 
-    interpreter = tf.lite.Interpreter(str(path))
-    signature = interpreter.get_signature_runner()
-
-    def run(images: NDArray[np.float32]) -> NDArray[np.float64]:
-        return np.asarray(signature(**{INPUT: images})[OUTPUT], np.float64)[:, 0]
-
-    return run
+    run = tf.lite.Interpreter(str(path)).get_signature_runner()
+    return lambda images: run(**{INPUT: images})[OUTPUT]
 
 
 FORMATS = {
