@@ -181,19 +181,21 @@ def _whole_patients(rows: pd.DataFrame, n_wanted: int, rng: np.random.Generator)
     Subset sum by dynamic programming over the shuffled patients. It takes them from the shortest
     beginning of the shuffled order that can give the number, so all but a few of that beginning.
     """
-    counts = rows["patient_id"].value_counts().sort_index()
-    counts = counts.iloc[rng.permutation(len(counts))]
-    # last[n]: the patient whose arrival first made n images possible, and how many that patient
-    # has. The others needed for n came earlier, so walking back is sound.
-    last: dict[int, tuple[str, int]] = {0: ("", 0)}
-    for patient, size in zip(counts.index, counts.tolist(), strict=True):
-        new = {n + size for n in last if n + size <= n_wanted} - last.keys()
-        last |= dict.fromkeys(new, (str(patient), size))
-    chosen, n = [], max(last)
+    sizes = rows["patient_id"].value_counts().sort_index()
+    sizes = sizes.iloc[rng.permutation(len(sizes))]
+    # last[n]: the patient whose arrival first made n images possible. The others needed for n came
+    # earlier, so walking back is sound.
+    possible, last = np.arange(n_wanted + 1) == 0, np.zeros(n_wanted + 1, int)
+    for position, size in enumerate(sizes):
+        new = ~possible
+        new[:size] = False
+        new[size:] &= possible[: max(0, n_wanted + 1 - size)]
+        possible |= new
+        last[new] = position
+    chosen, n = [], int(np.flatnonzero(possible)[-1])
     while n:
-        patient, size = last[n]
-        chosen.append(patient)
-        n -= size
+        chosen.append(str(sizes.index[last[n]]))
+        n -= int(sizes.iloc[last[n]])
     return chosen
 
 
