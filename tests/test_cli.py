@@ -302,8 +302,8 @@ def test_the_demo_runs_in_a_copy_and_ends_with_the_metrics_and_the_folder(
     asked, monkeypatch, capsys, tmp_path
 ):
     (tmp_path / "demo/metrics").mkdir(parents=True)
-    (tmp_path / "demo/metrics/evaluate.json").write_text('{"source": "phantoms"}')
-    monkeypatch.setattr(metrics, "metrics_table", lambda found: f"the table of {found['source']}")
+    (tmp_path / "demo/metrics/evaluate.json").write_text('{"dataset": "phantoms"}')
+    monkeypatch.setattr(metrics, "metrics_table", lambda found: f"the table of {found['dataset']}")
     run(monkeypatch, "demo")
     assert asked == [
         ("load_recipe", "demo"),

@@ -261,7 +261,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     import logging
     import warnings
 
-    from pneumonia.evaluation.metrics import source_in_words
+    from pneumonia.evaluation.metrics import dataset_in_words
     from pneumonia.progress import reported
     from pneumonia.serving import answers
     from pneumonia.serving.predict import find_radiographs, load_predictor, predict
@@ -297,7 +297,7 @@ def _predict(arguments: argparse.Namespace) -> None:
         print(
             f"{len(radiographs) - n_failed} of {len(radiographs)} answered; pneumonia from "
             f"{predictor.operating_threshold:.6f} on. Trained on "
-            f"{source_in_words(predictor.dataset)}. Not for diagnosis."
+            f"{dataset_in_words(predictor.dataset)}. Not for diagnosis."
         )
     sys.exit(1 if n_failed else 0)
 

@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pneumonia.errors import PipelineError
-
 
 @functools.cache
 def start_keras() -> Any:
@@ -33,8 +31,11 @@ def start_keras() -> Any:
 
 
 @contextmanager
-def held_back(*descriptors: int) -> Iterator[None]:
-    """Within the block, output to these file descriptors is shown only if a bug ends the block."""
+def held_back(*descriptors: int, expected: type[Exception] | tuple[()] = ()) -> Iterator[None]:
+    """Within the block, output to these file descriptors is held back.
+
+    It is shown if the block ends with an error that is not `expected`.
+    """
     _flush()
     kept = {number: os.dup(number) for number in descriptors}
     # A crash of the process itself must still be seen.
@@ -48,7 +49,7 @@ def held_back(*descriptors: int) -> Iterator[None]:
             try:
                 yield
             except Exception as error:
-                if not isinstance(error, PipelineError):
+                if not isinstance(error, expected):
                     _flush()
                     held.seek(0)
                     os.write(kept[2], held.read())

@@ -94,7 +94,7 @@ def export(
     """
     into, folder = FORMATS[format], folder.resolve()
     _refuse_foreign(folder)
-    with held_back(1, 2):
+    with held_back(1, 2, expected=PipelineError):
         _refuse_environment(format, into)
         predictor = load_predictor(model, operating_point, params_file)
         card_text = _card_of_model(card, model, predictor)
