@@ -4,9 +4,10 @@ import csv
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
-import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,9 @@ from pneumonia.serving import export as export_module
 from pneumonia.serving import predict as predict_module
 
 ROOT = Path(__file__).parent.parent
+COMMANDS = (
+    "repro", "demo", "gate", "ledger", "remote", "confirm", "summary", "report", "predict", "export"
+)  # fmt: skip
 
 
 def pneumonia(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess:
@@ -28,21 +32,17 @@ def pneumonia(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProce
     )  # fmt: skip
 
 
-def test_help_lists_the_commands_and_says_what_this_is_not_for():
+def test_help_lists_the_commands_and_warns_against_diagnosis():
     done = pneumonia("--help")
     assert done.returncode == 0
-    assert "repro" in done.stdout
-    for command in (
-        "demo", "gate", "ledger", "remote", "confirm", "summary", "report", "predict", "export",
-    ):  # fmt: skip
+    for command in COMMANDS:
         assert f"    {command} " in done.stdout
     assert "not for diagnosis" in done.stdout
 
 
-def test_help_does_not_wait_for_pandas_dvc_or_keras():
-    code = (
-        "import sys, pneumonia.cli; print({'pandas', 'numpy', 'dvc', 'keras'} & set(sys.modules))"
-    )
+def test_help_does_not_wait_for_slow_imports():
+    slow = {"pandas", "numpy", "dvc", "keras", "pydantic", "yaml", "importlib.metadata"}
+    code = f"import sys, pneumonia.cli; pneumonia.cli._parser(); print({slow} & set(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT,
         env={"PYTHONPATH": "src"},
@@ -50,22 +50,35 @@ def test_help_does_not_wait_for_pandas_dvc_or_keras():
     assert done.stdout == "set()\n"
 
 
-def test_without_a_command_it_says_which_there_are():
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_each_command_shows_an_example_that_it_accepts(command, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as left:
+        run(monkeypatch, command, "--help")
+    assert left.value.code == 0
+    shown = capsys.readouterr().out
+    _, example = shown.rsplit(f"Example: pneumonia {command}", 1)
+    assert cli._parser().parse_args([command, *example.split()])
+
+
+def test_the_version_is_that_of_pyproject():
+    done = pneumonia("--version")
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert (done.returncode, done.stdout) == (0, f"pneumonia {version}\n")
+
+
+def test_without_a_command_the_error_lists_the_commands():
     done = pneumonia()
     assert done.returncode == 2
     assert "COMMAND" in done.stderr
 
 
 def test_a_wrong_recipe_is_one_line_and_status_1_before_anything_runs():
-    started = time.monotonic()
     done = pneumonia("repro", "papre")
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.splitlines() == [
-        "error: recipes/: there is no recipe 'papre'. "
-        "Accepted: demo, imagenet, mobilenet, paper"
-    ]  # fmt: skip
-    assert time.monotonic() - started < 30
+        "error: recipes/: no recipe 'papre'. Accepted: demo, imagenet, mobilenet, paper"
+    ]
 
 
 @pytest.mark.parametrize("command", [["demo"], ["repro", "paper"]])
@@ -76,7 +89,7 @@ def test_outside_a_checkout_it_is_one_line_and_status_1(tmp_path, command):
     assert "a clone of the repository" in done.stderr
 
 
-def test_a_reader_who_has_read_enough_gets_no_traceback():
+def test_a_pipe_that_closes_early_gives_no_traceback():
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
@@ -113,7 +126,7 @@ def run(monkeypatch, *arguments: str) -> None:
     cli.main()
 
 
-def test_repro_checks_recipe_and_tree_then_runs_and_says_how_to_go_on(asked, monkeypatch, capsys):
+def test_repro_checks_recipe_and_tree_then_runs_and_says_what_is_next(asked, monkeypatch, capsys):
     run(monkeypatch, "repro", "paper")
     assert asked == [
         ("load_recipe", "paper"),
@@ -125,36 +138,39 @@ def test_repro_checks_recipe_and_tree_then_runs_and_says_how_to_go_on(asked, mon
         assert way_on in said
 
 
-def test_repro_can_take_from_the_remote_what_another_machine_finished(asked, monkeypatch):
+def test_repro_can_take_stages_of_another_machine_from_the_remote(asked, monkeypatch):
     run(monkeypatch, "repro", "paper", "--pull")
     assert asked[-1] == ("run_experiment", "paper", {"seed": 7}, "--pull")
+
+
+SUMMARY = ("documents.comment", "summary")
 
 
 @pytest.mark.parametrize(
     ("typed", "asks"),
     [
-        (["ledger"], ("ledger", "openings", "ROOT")),
+        (["ledger"], ("gate.ledger", "openings", "ROOT")),
         (["remote"], ("remote", "completeness", "ROOT", None)),
         (
             ["remote", "--name", "mine", "--candidate", "there"],
             ("remote", "completeness", Path("there"), "mine"),
         ),
-        (["confirm"], ("confirm", "confirmed", "ROOT")),
-        (["confirm", "--candidate", "there"], ("confirm", "confirmed", Path("there"))),
-        (["summary", "--base", "main"], ("summary", "summary", "ROOT", "main", None, None, None)),
+        (["confirm"], ("gate.confirm", "confirmed", "ROOT")),
+        (["confirm", "--candidate", "there"], ("gate.confirm", "confirmed", Path("there"))),
+        (["summary", "--base", "main"], (*SUMMARY, "ROOT", "main", None, None, None)),
         (
             ["summary", "--base", "main", "--candidate", "topic", "--gate", "g.md",
              "--pictures", "https://host.example"],
-            ("summary", "summary", "ROOT", "main", Path("g.md"), "https://host.example", "topic"),
+            (*SUMMARY, "ROOT", "main", Path("g.md"), "https://host.example", "topic"),
         ),
     ],
 )  # fmt: skip
-def test_what_is_typed_reaches_the_module_that_answers(typed, asks, asked, monkeypatch, capsys):
+def test_arguments_reach_the_module_that_answers(typed, asks, asked, monkeypatch, capsys):
     module, function, *given = asks
     found: list = []
     imported = importlib.import_module(f"pneumonia.{module}")
     monkeypatch.setattr(imported, function, lambda *a: found.extend(a) or "the answer")
-    if module == "ledger":
+    if module == "gate.ledger":
         monkeypatch.setattr(imported, "as_table", lambda rows: f"a table of {rows}")
     run(monkeypatch, *typed)
     root = recipes.checkout()
@@ -164,12 +180,14 @@ def test_what_is_typed_reaches_the_module_that_answers(typed, asks, asked, monke
 
 @pytest.fixture
 def predicted(monkeypatch, tmp_path):
-    """`predict` without a model: one film answered and, if it is named bad, one not."""
+    """`predict` without a model: every path is answered unless it is named bad."""
     asked: dict = {}
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/finetune.keras").touch()
 
-    def predict(films, predictor, heatmaps):
-        asked.update(films=films, heatmaps=heatmaps)
-        for path, reason in films:
+    def predict(radiographs, predictor, heatmaps):
+        asked.update(heatmaps=heatmaps)
+        for path, reason in radiographs:
             answered = reason is None
             yield answers.Row(
                 path,
@@ -181,7 +199,7 @@ def predicted(monkeypatch, tmp_path):
             )
 
     class Predictor:
-        operating_threshold, source = 0.5, "phantoms"
+        operating_threshold, dataset = 0.5, "phantoms"
 
     def load(*files):
         asked["files"] = files
@@ -192,13 +210,13 @@ def predicted(monkeypatch, tmp_path):
     monkeypatch.setattr(predict_module, "load_predictor", load)
     monkeypatch.setattr(
         predict_module,
-        "find_films",
-        lambda paths: [(path, "no film" if path.name == "bad" else None) for path in paths],
+        "find_radiographs",
+        lambda paths: [(path, "no image" if path.name == "bad" else None) for path in paths],
     )
     return asked
 
 
-def test_predict_answers_by_the_recorded_model_and_says_what_it_is_not_for(
+def test_predict_uses_the_pipelines_model_and_warns_against_diagnosis(
     predicted, monkeypatch, capsys, tmp_path
 ):
     with pytest.raises(SystemExit) as left:
@@ -216,7 +234,7 @@ def test_predict_answers_by_the_recorded_model_and_says_what_it_is_not_for(
 
 
 @pytest.mark.parametrize("form", [[], ["--json"], ["--csv"]])
-def test_one_bad_film_is_told_by_the_exit_status_and_the_others_are_answered(
+def test_a_bad_file_gives_exit_status_1_and_the_others_are_answered(
     predicted, monkeypatch, capsys, form
 ):
     with pytest.raises(SystemExit) as left:
@@ -224,7 +242,7 @@ def test_one_bad_film_is_told_by_the_exit_status_and_the_others_are_answered(
     assert left.value.code == 1
     said = capsys.readouterr().out
     assert said.count("0.75") == 2
-    assert said.count("no film") == 1
+    assert said.count("no image") == 1
     assert predicted["heatmaps"] == Path("maps")
     if form == ["--json"]:
         assert [json.loads(line)["path"] for line in said.splitlines()] == ["a.png", "bad", "c.png"]
@@ -232,8 +250,20 @@ def test_one_bad_film_is_told_by_the_exit_status_and_the_others_are_answered(
         assert len(list(csv.DictReader(said.splitlines()))) == 3
 
 
-def test_export_writes_beside_the_model_what_the_card_says(monkeypatch, capsys, tmp_path):
+@pytest.mark.parametrize("command", [["predict", "a.png"], ["export", "--format", "onnx"]])
+def test_without_a_model_one_line_says_how_to_get_one(command, monkeypatch, tmp_path):
+    monkeypatch.setattr(recipes, "checkout", lambda: tmp_path)
+    with pytest.raises(SystemExit) as left:
+        run(monkeypatch, *command)
+    (line,) = str(left.value.code).splitlines()
+    assert line.startswith(f"error: {tmp_path}/models/finetune.keras: there is no trained model")
+    assert re.search(r"`make pull` .*300 MB.*`make repro` .*hour", line)
+
+
+def test_export_takes_the_files_of_one_run(monkeypatch, capsys, tmp_path):
     asked = []
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/finetune.keras").touch()
     monkeypatch.setattr(recipes, "checkout", lambda: tmp_path)
     monkeypatch.setattr(export_module, "export", lambda *given: asked.append(given) or given[-1])
     monkeypatch.setattr(export_module, "summary", lambda folder: f"what is in {folder}")
@@ -268,12 +298,12 @@ def test_report_writes_the_page_and_says_where(monkeypatch, capsys, tmp_path):
     assert str(tmp_path / "r/page.html") in capsys.readouterr().out
 
 
-def test_the_demo_runs_in_a_copy_and_ends_with_the_table_and_the_folder(
+def test_the_demo_runs_in_a_copy_and_ends_with_the_metrics_and_the_folder(
     asked, monkeypatch, capsys, tmp_path
 ):
     (tmp_path / "demo/metrics").mkdir(parents=True)
-    (tmp_path / "demo/metrics/evaluate.json").write_text('{"source": "phantoms"}')
-    monkeypatch.setattr(metrics, "metrics_table", lambda found: f"the table of {found['source']}")
+    (tmp_path / "demo/metrics/evaluate.json").write_text('{"dataset": "phantoms"}')
+    monkeypatch.setattr(metrics, "metrics_table", lambda found: f"the table of {found['dataset']}")
     run(monkeypatch, "demo")
     assert asked == [
         ("load_recipe", "demo"),

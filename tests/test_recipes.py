@@ -39,12 +39,12 @@ def recipe(root: Path, text: str) -> dict:
     return load_recipe(root, "mine")
 
 
-def test_the_four_recipes_of_the_study_are_there():
+def test_the_four_recipes_of_the_study_exist():
     assert {"demo", "paper", "imagenet", "mobilenet"} <= set(RECIPES)
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_is_one_that_the_stages_accept_and_says_why(name):
+def test_every_recipe_is_accepted_by_the_stages_and_has_a_comment(name):
     assert load_recipe(ROOT, name)
     assert (ROOT / f"recipes/{name}.yaml").read_text().startswith("# ")
 
@@ -83,7 +83,7 @@ def test_the_demo_does_not_depend_on_what_params_yaml_says():
         ("finetune:\n  epochs: '3'\n", "recipes/mine.yaml: finetune.epochs must be int"),
         ("finetune:\n  epochs: -1\n", "recipes/mine.yaml: finetune.epochs must be in [0, 10000]"),
         ("model:\n  backbone: vgg\n", "recipes/mine.yaml: model.backbone must be one of"),
-        # Weights of one backbone do not fit the other: EfficientNetV2S has no folded record.
+        # Weights of one backbone do not fit the other: EfficientNetV2S has no folded ones.
         ("model:\n  weights: mobilenet_v2_imagenet_folded\n", "recipes/mine.yaml: model.weights"),
         ("seed: many\n", "recipes/mine.yaml: seed must be int"),
         ("seed:\n  x: 1\n", "recipes/mine.yaml: seed must be int"),
@@ -92,7 +92,7 @@ def test_the_demo_does_not_depend_on_what_params_yaml_says():
         ("", "recipes/mine.yaml: expected sections"),
     ],
 )
-def test_a_wrong_recipe_is_one_line_that_says_where(root, text, says):
+def test_an_error_in_a_recipe_is_one_line_that_says_where(root, text, says):
     with pytest.raises(PipelineError) as caught:
         recipe(root, text)
     assert says in str(caught.value)
@@ -105,7 +105,7 @@ def test_an_unknown_recipe_is_one_line_that_lists_the_known(root, name):
         load_recipe(root, name)
 
 
-def test_a_recipe_that_git_could_not_name_is_refused(root):
+def test_a_recipe_whose_name_git_does_not_accept_is_refused(root):
     (root / "recipes/My recipe.yaml").write_text("seed: 1")
     with pytest.raises(PipelineError) as error:
         load_recipe(root, "My recipe")
@@ -115,8 +115,8 @@ def test_a_recipe_that_git_could_not_name_is_refused(root):
     )
 
 
-@pytest.mark.parametrize("archive", ["C:\\films.zip", "${oc.env:HOME}/films.zip"])
-def test_text_that_would_not_arrive_as_written_is_refused(root, archive):
+@pytest.mark.parametrize("archive", ["C:\\images.zip", "${oc.env:HOME}/images.zip"])
+def test_text_that_hydra_would_change_is_refused(root, archive):
     """The second arrived with the home folder in it, the first not at all."""
     own = f"fetch: {{source: own, archive: '{archive}', sha256: {'0' * 64}}}"
     with pytest.raises(PipelineError) as error:
@@ -127,7 +127,7 @@ def test_text_that_would_not_arrive_as_written_is_refused(root, archive):
     )
 
 
-def test_a_broken_params_yaml_is_not_blamed_on_the_recipe(root):
+def test_an_error_in_params_yaml_is_not_blamed_on_the_recipe(root):
     text = (root / "params.yaml").read_text()
     (root / "params.yaml").write_text(text.replace("seed: 2017", "seed: many"))
     with pytest.raises(PipelineError, match=r"^params\.yaml: seed must be int"):
@@ -154,13 +154,13 @@ def test_overrides_replace_single_keys_and_leave_the_rest():
     assert params == {"seed": 1, "a": {"x": 1, "y": 2}, "b": {"z": 3}}
 
 
-def test_a_section_without_its_dataclass_is_noticed(root):
+def test_a_section_of_unknown_type_is_refused(root):
     params = load_yaml(root / "params.yaml")
     with pytest.raises(PipelineError, match="expected the sections"):
         check_sections({**params, "extra": {}}, "params.yaml")
 
 
-def test_every_value_reaches_params_yaml_as_it_stands_in_the_recipe(tmp_path):
+def test_every_value_reaches_params_yaml_unchanged(tmp_path):
     values = {
         "none": None, "yes": True, "no": False, "whole": 3, "small": 0.00001, "big": 1e30,
         "negative": -0.5, "word": "adam", "like_null": "null", "like_number": "12",
@@ -203,27 +203,34 @@ def git(root: Path, *arguments: str) -> str:
     ).stdout
 
 
-@pytest.fixture
-def repository(root, monkeypatch, tmp_path_factory):
-    """A commit of params.yaml, recipes and a graph of two quick stages; nobody's Git identity."""
-    home = tmp_path_factory.mktemp("home")
-    (home / ".gitconfig").write_text("[init]\ndefaultBranch = main\n")
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    for who in ("AUTHOR", "COMMITTER"):
-        monkeypatch.delenv(f"GIT_{who}_NAME", raising=False)
-        monkeypatch.delenv(f"GIT_{who}_EMAIL", raising=False)
+@pytest.fixture(scope="module")
+def committed(tmp_path_factory):
+    """A commit of params.yaml, recipes and a graph of two quick stages."""
+    root = tmp_path_factory.mktemp("committed")
+    shutil.copy(ROOT / "params.yaml", root)
+    shutil.copytree(ROOT / "recipes", root / "recipes")
     (root / "dvc.yaml").write_text(GRAPH)
     (root / ".gitignore").write_text("/model.txt\n/demo/\n")
     (root / "recipes/mine.yaml").write_text("seed: 7\nfinetune:\n  learning_rate: 0.00003\n")
     (root / "notes.txt").write_text("one\n")
     (root / "dvc.lock").write_text("schema: '2.0'\n")
-    git(root, "init", "-q")
+    git(root, "init", "-q", "-b", "main")
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=root, check=True)
     git(root, "add", "-A")
     someone = ["-c", "user.name=someone", "-c", "user.email=someone@host.example"]
     git(root, *someone, "commit", "-qm", "start")
     return root
+
+
+@pytest.fixture
+def repository(committed, tmp_path, monkeypatch):
+    """A copy of it, on a machine where nobody has a Git identity."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    for who in ("AUTHOR", "COMMITTER"):
+        monkeypatch.delenv(f"GIT_{who}_NAME", raising=False)
+        monkeypatch.delenv(f"GIT_{who}_EMAIL", raising=False)
+    return shutil.copytree(committed, tmp_path / "repository", symlinks=True)
 
 
 MINE = {"seed": 7, "finetune": {"learning_rate": 0.00003}}
@@ -240,7 +247,7 @@ def test_a_clean_tree_is_accepted_and_untracked_files_do_not_matter(repository):
 
 
 @pytest.mark.parametrize("staged", [False, True])
-def test_a_tree_with_somebodys_changes_is_refused_and_they_are_named(repository, staged):
+def test_a_tree_with_other_changes_is_refused_and_they_are_named(repository, staged):
     (repository / "notes.txt").write_text("two\n")
     if staged:
         git(repository, "add", "notes.txt")
@@ -248,19 +255,19 @@ def test_a_tree_with_somebodys_changes_is_refused_and_they_are_named(repository,
         refuse_foreign_changes(repository, "mine", MINE)
 
 
-def test_the_same_recipe_broken_off_is_accepted_to_go_on(repository):
+def test_the_same_recipe_interrupted_is_accepted(repository):
     with_mine(repository)
     (repository / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
     refuse_foreign_changes(repository, "mine", MINE)
 
 
-def test_another_recipe_broken_off_is_refused(repository):
+def test_another_recipe_interrupted_is_refused(repository):
     with_mine(repository)
     with pytest.raises(PipelineError, match=r"params\.yaml"):
         refuse_foreign_changes(repository, "other", {"seed": 8})
 
 
-def test_a_broken_off_recipe_with_changed_code_is_refused_and_only_the_code_is_named(repository):
+def test_an_interrupted_recipe_with_changed_code_is_refused_and_only_the_code_is_named(repository):
     with_mine(repository)
     (repository / "notes.txt").write_text("two\n")
     with pytest.raises(PipelineError, match=r"changes of notes\.txt\. "):
@@ -273,7 +280,7 @@ def test_changed_results_alone_are_refused_because_no_recipe_left_them(repositor
         refuse_foreign_changes(repository, "mine", MINE)
 
 
-def test_in_the_workspace_a_recipe_leaves_its_result_and_goes_on_from_it(repository, capfd):
+def test_a_recipe_leaves_its_result_in_the_workspace_and_goes_on_from_it(repository, capfd):
     overrides = load_recipe(repository, "mine")
     ref = run_experiment(repository, "mine", overrides)
     said = capfd.readouterr().out
@@ -307,7 +314,7 @@ def test_the_demo_leaves_tracked_files_alone_and_can_be_run_again(repository, ca
     assert listed.split() == ["demo"]
 
 
-def test_a_stage_that_fails_is_one_line_after_its_own(repository, capfd):
+def test_a_stage_that_fails_is_one_line_after_its_own_message(repository, capfd):
     graph = (repository / "dvc.yaml").read_text()
     (repository / "dvc.yaml").write_text(
         graph.replace("echo training;", "echo no room >&2; exit 1;")
@@ -332,7 +339,7 @@ def test_a_checkout_without_a_commit_is_refused(root, monkeypatch):
         checkout()
 
 
-def test_a_download_inside_somebody_elses_checkout_is_refused(repository, monkeypatch):
+def test_a_download_inside_another_checkout_is_refused(repository, monkeypatch):
     inner = repository / "inner"
     inner.mkdir()
     git(repository, "rm", "-q", "--cached", "dvc.yaml")
@@ -342,6 +349,6 @@ def test_a_download_inside_somebody_elses_checkout_is_refused(repository, monkey
         checkout()
 
 
-def test_from_a_folder_below_the_top_is_found(repository, monkeypatch):
+def test_the_top_is_found_from_a_folder_below_it(repository, monkeypatch):
     monkeypatch.chdir(repository / "recipes")
     assert checkout() == repository.resolve()

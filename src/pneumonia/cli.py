@@ -1,18 +1,22 @@
-"""The command `pneumonia`: what people type that is not a stage."""
+"""The command `pneumonia`: all that people type except the stages.
+
+Modules are imported inside the functions that need them, so that `pneumonia --help` is quick.
+"""
 
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from pneumonia import recipes
-from pneumonia.errors import run_stage
+from pneumonia.errors import PipelineError, run_stage
 
+PARAMS = Path("params.yaml")
 MODEL = Path("models/finetune.keras")
 
 
 def main() -> None:
-    """Run what the command line asks for; what the person can put right is one line, status 1."""
+    """Run what the command line asks for; errors that the user can put right are one line."""
     arguments = _parser().parse_args()
     try:
         run_stage(lambda: arguments.run(arguments))
@@ -22,121 +26,157 @@ def main() -> None:
         sys.exit(1)
 
 
+class _Version(argparse.Action):
+    """Look the version up only when it is asked for: importlib.metadata is slow to import."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"pneumonia {version('pneumonia')}")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pneumonia",
         description="The pneumonia pipeline. For research; not for diagnosis.",
+        epilog="`pneumonia COMMAND --help` shows the options of a command and an example.",
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    repro = commands.add_parser(
-        "repro", help="run recipes/RECIPE.yaml over params.yaml, as a DVC experiment of that name"
-    )
-    repro.add_argument("recipe", metavar="RECIPE", help="demo, paper, imagenet, mobilenet, …")
-    repro.add_argument(
-        "--pull", action="store_true", help="take from the remote what another machine finished"
-    )
-    repro.set_defaults(run=_repro)
+    def command(
+        run: Callable[[argparse.Namespace], None], purpose: str, example: str, more: str = ""
+    ) -> argparse.ArgumentParser:
+        name = run.__name__.removeprefix("_")
+        added = commands.add_parser(
+            name,
+            help=purpose,
+            description=f"{purpose[0].upper()}{purpose[1:]}. {more}",
+            epilog=f"Example: pneumonia {name} {example}",
+        )
+        added.set_defaults(run=run)
+        return added
 
-    demo = commands.add_parser(
-        "demo", help="run all six stages on drawn phantoms, in a temporary copy"
-    )
-    demo.set_defaults(run=_demo)
+    add = command(
+        _repro,
+        "run recipes/RECIPE.yaml over params.yaml, as a DVC experiment of that name",
+        "mobilenet",
+        "The result is in the workspace. After an interruption the same command goes on.",
+    ).add_argument
+    add("recipe", metavar="RECIPE", help="demo, paper, imagenet, mobilenet, …")
+    add("--pull", action="store_true", help="take stages that another machine ran from the remote")
 
-    gate = commands.add_parser(
-        "gate",
-        help="may the candidate be merged? No loss of recall against the base",
-        description="Compare metrics and predictions of two revisions by the policy of the base.",
-        epilog="Exit status: 0 PASS, 1 the evidence is not whole or sound, 2 wrong arguments, "
-        "3 FAIL, 4 INCONCLUSIVE, 5 NO BASELINE, 6 WAIVED.",
+    command(
+        _demo,
+        "run all stages on drawn phantoms, in a temporary copy",
+        "",
+        "It needs neither data nor internet. Metrics and plots are copied to demo/.",
     )
-    gate.add_argument("--base", metavar="REV", help="what it would be merged into; left out: main")
-    gate.add_argument("--candidate", metavar="REV", help="left out: the working tree")
-    gate.add_argument(
-        "--policy", metavar="FILE", type=Path, help="in place of gate.yaml of the base"
-    )
-    gate.add_argument(
+
+    add = command(
+        _gate,
+        "decide whether a candidate may be merged: no loss of recall against the base",
+        "--base main --candidate my-branch",
+        "The policy is the base's. Exit status: 0 PASS, 1 the evidence is missing or wrong, "
+        "2 wrong arguments, 3 FAIL, 4 INCONCLUSIVE, 5 NO BASELINE, 6 WAIVED.",
+    ).add_argument
+    add("--base", metavar="REV", help="the revision to merge into; default: main")
+    add("--candidate", metavar="REV", help="default: the working tree")
+    add("--policy", metavar="FILE", type=Path, help="default: gate.yaml of the base")
+    add(
         "--new-baseline",
         action="store_true",
-        help="nothing to compare with, or another test set, is accepted: the floors alone decide",
+        help="accept a base without metrics, or another test set: the floors alone decide",
     )
-    gate.add_argument("--markdown", metavar="FILE", type=Path, help="the same as Markdown")
-    gate.add_argument("--json", metavar="FILE", type=Path, help="the same as JSON, in full")
-    gate.set_defaults(run=_gate)
+    add("--markdown", metavar="FILE", type=Path, help="write the verdict there as Markdown")
+    add("--json", metavar="FILE", type=Path, help="write the verdict there as JSON, in full")
 
-    ledger = commands.add_parser("ledger", help="list every opening of the test set")
-    ledger.add_argument("--json", action="store_true", help="as JSON")
-    ledger.set_defaults(run=_ledger)
+    add = command(_ledger, "list every evaluation on the test set", "--json").add_argument
+    add("--json", action="store_true", help="as JSON")
 
-    remote = commands.add_parser("remote", help="is all that dvc.lock names in DVC's remote?")
-    remote.add_argument("--name", metavar="REMOTE", help="left out: the default remote")
-    remote.add_argument("--candidate", metavar="FOLDER", type=Path, help="left out: this checkout")
-    remote.set_defaults(run=_remote)
+    add = command(
+        _remote,
+        "check that DVC's remote holds every file that dvc.lock names",
+        "--name storage",
+        "Nothing is downloaded.",
+    ).add_argument
+    add("--name", metavar="REMOTE", help="default: DVC's default remote")
+    add("--candidate", metavar="FOLDER", type=Path, help="default: this checkout")
 
-    confirm = commands.add_parser(
-        "confirm", help="evaluate the locked model again: does it give the recorded probabilities?"
+    add = command(
+        _confirm,
+        "evaluate the model of dvc.lock again and compare its probabilities",
+        "--candidate ../candidate",
+        "They must be those of metrics/predictions.csv. Nothing is trained.",
+    ).add_argument
+    add("--candidate", metavar="FOLDER", type=Path, help="default: this checkout")
+
+    add = command(
+        _summary,
+        "print the summary of a pull request as Markdown",
+        "--base main --gate report/gate.md",
+        "It shows changed metrics and parameters, the gate's verdict and the plots.",
+    ).add_argument
+    add("--base", metavar="REV", required=True, help="the revision to merge into")
+    add("--candidate", metavar="REV", help="default: the working tree")
+    add("--gate", metavar="FILE", type=Path, help="the gate's verdict as Markdown")
+    add("--pictures", metavar="URL", help="where the plots of the tree are shown")
+
+    add = command(
+        _report,
+        "write one HTML page of the run in the workspace: metrics, plots, parameters",
+        "--output report/report.html",
+    ).add_argument
+    add("--output", metavar="FILE", type=Path, default=Path("report/report.html"))
+
+    predict = command(
+        _predict,
+        "give probability, verdict and warnings for radiographs (JPEG, PNG, DICOM)",
+        "scans/ study.dcm",
+        "The verdict is at the stored operating threshold. Research software: not for diagnosis. "
+        "Exit status: 0 all were answered, 1 some were not, 2 wrong arguments.",
     )
-    confirm.add_argument("--candidate", metavar="FOLDER", type=Path, help="left out: this checkout")
-    confirm.set_defaults(run=_confirm)
-
-    summary = commands.add_parser("summary", help="what a reviewer reads, as Markdown")
-    summary.add_argument("--base", metavar="REV", required=True)
-    summary.add_argument("--candidate", metavar="REV", help="left out: the working tree")
-    summary.add_argument("--gate", metavar="FILE", type=Path, help="Markdown of the gate")
-    summary.add_argument("--pictures", metavar="URL", help="where the tree's pictures can be seen")
-    summary.set_defaults(run=_summary)
-
-    report = commands.add_parser("report", help="one HTML page of all that a run's files tell")
-    report.add_argument("--output", metavar="FILE", type=Path, default=Path("report/report.html"))
-    report.set_defaults(run=_report)
-
-    predict = commands.add_parser(
-        "predict",
-        help="probability, verdict and warnings for films: JPEG, PNG, DICOM",
-        description="P(pneumonia) of films, and the verdict at the stored operating threshold. "
-        "Research software: not for diagnosis.",
-        epilog="Exit status: 0 every film was answered, 1 some were not, 2 wrong arguments.",
-    )
-    predict.add_argument("paths", metavar="FILE|FOLDER", type=Path, nargs="+")
-    predict.add_argument("--model", metavar="FILE", type=Path, help="left out: the recorded one")
-    predict.add_argument(
-        "--operating-point", metavar="FILE", type=Path, help="left out: beside the model"
-    )
+    add = predict.add_argument
+    add("paths", metavar="FILE|FOLDER", type=Path, nargs="+")
+    add("--model", metavar="FILE", type=Path, help=f"default: {MODEL}")
+    add("--operating-point", metavar="FILE", type=Path, help="default: beside the model")
+    add("--heatmap", metavar="FOLDER", type=Path, help="write overlays there")
     form = predict.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="a JSON object a line")
-    form.add_argument("--csv", action="store_true", help="a table with a heading")
-    predict.add_argument("--heatmap", metavar="FOLDER", type=Path, help="write overlays there")
-    predict.set_defaults(run=_predict)
+    form.add_argument("--json", action="store_true", help="one JSON object per line")
+    form.add_argument("--csv", action="store_true", help="a CSV with a heading")
 
-    export = commands.add_parser(
-        "export", help="the model for another runtime, with its threshold, contract and card"
-    )
-    export.add_argument("--format", required=True, choices=("savedmodel", "onnx", "tflite"))
-    export.add_argument(
-        "--output", metavar="FOLDER", type=Path, help="left out: models/export/FORMAT"
-    )
-    export.add_argument("--model", metavar="FILE", type=Path, help="left out: the recorded one")
-    export.set_defaults(run=_export)
+    add = command(
+        _export,
+        "write the model for another runtime, with its threshold, contract and card",
+        "--format onnx",
+        "It is kept only if it gives the same probabilities.",
+    ).add_argument
+    add("--format", required=True, choices=("savedmodel", "onnx", "tflite"))
+    add("--output", metavar="FOLDER", type=Path, help="default: models/export/FORMAT")
+    add("--model", metavar="FILE", type=Path, help=f"default: {MODEL}")
     return parser
 
 
 def _repro(arguments: argparse.Namespace) -> None:
+    from pneumonia import recipes
+
     name = arguments.recipe
     root = recipes.checkout()
     overrides = recipes.load_recipe(root, name)
     recipes.refuse_foreign_changes(root, name, overrides)
     recipes.run_experiment(root, name, overrides, *(["--pull"] if arguments.pull else []))
     print(
-        f"\nRecipe {name} is done. Its result is in the workspace, and kept as experiment {name}.\n"
-        "  look       dvc exp show --only-changed; dvc metrics diff\n"
-        "  record it  git commit -a      params.yaml, dvc.lock, metrics and plots belong together\n"
-        "  go back    git restore --staged --worktree . && dvc checkout --allow-missing\n"
-        f"  again      dvc exp apply {name}"
+        f"\nRecipe {name} is done. Its result is in the workspace and in the experiment {name}.\n"
+        "  look at it  dvc exp show --only-changed; dvc metrics diff\n"
+        "  keep it     git commit -a      params.yaml, dvc.lock, metrics and plots go together\n"
+        "  go back     git restore --staged --worktree . && dvc checkout --allow-missing\n"
+        f"  get it back dvc exp apply {name}"
     )
 
 
 def _demo(_: argparse.Namespace) -> None:
-    # Imported here: `pneumonia --help` should not wait for pandas.
+    from pneumonia import recipes
     from pneumonia.evaluation.metrics import metrics_table
     from pneumonia.store.files import read_json
 
@@ -146,8 +186,8 @@ def _demo(_: argparse.Namespace) -> None:
     recipes.copy_committed(root, ref, ("metrics", "plots"), recipes.DEMO)
     print("\n" + metrics_table(read_json(root / recipes.DEMO / "metrics/evaluate.json")))
     print(
-        f"\nPictures and figures: {root / recipes.DEMO}\n"
-        "Beside other runs:     dvc exp show --only-changed"
+        f"\nMetrics and plots:          {root / recipes.DEMO}\n"
+        "Compare with other runs by: dvc exp show --only-changed"
     )
 
 
@@ -159,7 +199,7 @@ def _gate(arguments: argparse.Namespace) -> None:
     from pneumonia.store.files import write_json, write_text
 
     verdict = judged(
-        recipes.checkout(),
+        _root(),
         arguments.base,
         arguments.candidate,
         policy_file=arguments.policy,
@@ -179,20 +219,20 @@ def _ledger(arguments: argparse.Namespace) -> None:
 
     from pneumonia.gate.ledger import as_table, openings
 
-    rows = openings(recipes.checkout())
+    rows = openings(_root())
     print(json.dumps(rows, indent=2) if arguments.json else as_table(rows))
 
 
 def _remote(arguments: argparse.Namespace) -> None:
     from pneumonia.remote import completeness
 
-    print(completeness(arguments.candidate or recipes.checkout(), arguments.name))
+    print(completeness(arguments.candidate or _root(), arguments.name))
 
 
 def _confirm(arguments: argparse.Namespace) -> None:
     from pneumonia.gate.confirm import confirmed
 
-    print(confirmed(arguments.candidate or recipes.checkout()))
+    print(confirmed(arguments.candidate or _root()))
 
 
 def _summary(arguments: argparse.Namespace) -> None:
@@ -200,7 +240,7 @@ def _summary(arguments: argparse.Namespace) -> None:
 
     print(
         summary(
-            recipes.checkout(),
+            _root(),
             arguments.base,
             arguments.gate,
             arguments.pictures,
@@ -213,7 +253,7 @@ def _report(arguments: argparse.Namespace) -> None:
     from pneumonia.documents.report import report
     from pneumonia.store.files import write_text
 
-    write_text(arguments.output, report(recipes.checkout()))
+    write_text(arguments.output, report(_root()))
     print(arguments.output)
 
 
@@ -221,25 +261,26 @@ def _predict(arguments: argparse.Namespace) -> None:
     import logging
     import warnings
 
-    from pneumonia.evaluation.metrics import source_in_words
+    from pneumonia.evaluation.metrics import dataset_in_words
     from pneumonia.progress import reported
     from pneumonia.serving import answers
-    from pneumonia.serving.predict import find_films, load_predictor, predict
+    from pneumonia.serving.predict import find_radiographs, load_predictor, predict
 
-    warnings.simplefilter("ignore")  # the decoders' own; what matters is said in our words
-    # A name that the terminal cannot show is no reason to stop.
+    warnings.simplefilter("ignore")  # of the decoders; ours are in the rows
+    # A name that the terminal cannot show must not stop the command.
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # it is a file
-    root = recipes.checkout()
-    model = arguments.model or root / MODEL
-    films = find_films(arguments.paths)
+    root = _root()
+    model = _model(arguments, root)
+    radiographs = find_radiographs(arguments.paths)
     predictor = load_predictor(
         model,
         arguments.operating_point or model.with_name("operating_point.json"),
-        root / recipes.PARAMS,
+        root / PARAMS,
     )
-    rows = predict(films, predictor, arguments.heatmap)
+    rows = predict(radiographs, predictor, arguments.heatmap)
     if not (sys.stdout.isatty() and sys.stderr.isatty()):  # a bar would run through the answers
-        rows = reported(rows, len(films), "films answered", logging.getLogger("predict"))
+        log = logging.getLogger("predict")
+        rows = reported(rows, len(radiographs), "radiographs answered", log)
     line = answers.as_table_lines
     if arguments.json:
         line = answers.as_json_line
@@ -254,9 +295,9 @@ def _predict(arguments: argparse.Namespace) -> None:
         n_failed += row.error is not None
     if not (arguments.json or arguments.csv):
         print(
-            f"{len(films) - n_failed} of {len(films)} answered; pneumonia from "
+            f"{len(radiographs) - n_failed} of {len(radiographs)} answered; pneumonia from "
             f"{predictor.operating_threshold:.6f} on. Trained on "
-            f"{source_in_words(predictor.source)}. Not for diagnosis."
+            f"{dataset_in_words(predictor.dataset)}. Not for diagnosis."
         )
     sys.exit(1 if n_failed else 0)
 
@@ -264,17 +305,38 @@ def _predict(arguments: argparse.Namespace) -> None:
 def _export(arguments: argparse.Namespace) -> None:
     from pneumonia.serving.export import export, summary
 
-    root = recipes.checkout()
-    model = arguments.model or root / MODEL
+    root = _root()
+    model = _model(arguments, root)
     folder = export(
         model,
         model.with_name("operating_point.json"),
-        root / recipes.PARAMS,
+        root / PARAMS,
         root / "MODEL_CARD.md",
         arguments.format,
         arguments.output or root / "models/export" / arguments.format,
     )
     print(f"{folder}\n{summary(folder)}")
+
+
+def _root() -> Path:
+    from pneumonia.recipes import checkout
+
+    return checkout()
+
+
+def _model(arguments: argparse.Namespace, root: Path) -> Path:
+    """The model that was named, or the pipeline's.
+
+    Raises:
+        PipelineError: the pipeline's is missing.
+    """
+    if arguments.model is None and not (root / MODEL).exists():
+        raise PipelineError(
+            f"{root / MODEL}: there is no trained model yet. `make pull` downloads it from the "
+            "team's remote (with the data, some 300 MB); `make repro` trains it (over an hour on a "
+            "CPU, minutes on a GPU)"
+        )
+    return Path(arguments.model or root / MODEL)
 
 
 if __name__ == "__main__":

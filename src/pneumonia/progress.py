@@ -1,4 +1,4 @@
-"""Work that takes a while is seen to go on: a bar on a terminal, plain lines elsewhere."""
+"""Progress of slow work: a bar on a terminal, plain lines elsewhere."""
 
 import logging
 import sys
@@ -14,12 +14,12 @@ _EVERY_S = 10.0
 
 
 def reported(items: Iterable[Item], n_items: int, what: str, log: logging.Logger) -> Iterator[Item]:
-    """The same items; meanwhile a bar on a terminal, or a line to `log` every ten seconds.
+    """The same items, with a bar on a terminal, or else a line to `log` every ten seconds.
 
     Args:
-        items: what is worked through, each made when it is asked for.
+        items: each made when it is asked for.
         n_items: how many there are.
-        what: what is done to them, "films drawn".
+        what: the words after their number, "images decoded".
         log: where the lines go.
     """
     said_at = time.monotonic()

@@ -19,7 +19,7 @@ def start_keras() -> Any:
     """The module `keras`, its backend loaded, its devices found, one operation done."""
     # Of later lines, as that of the first batch of a `PyDataset`, only warnings and errors.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    with standard_error_held_back():
+    with held_back(2):
         import keras
 
         if keras.backend.backend() == "tensorflow":
@@ -31,27 +31,40 @@ def start_keras() -> Any:
 
 
 @contextmanager
-def standard_error_held_back() -> Iterator[None]:
-    """Within the block, what is written to file descriptor 2 is shown only if the block fails."""
-    sys.stderr.flush()
-    kept = os.dup(2)
+def held_back(*descriptors: int, expected: type[Exception] | tuple[()] = ()) -> Iterator[None]:
+    """Within the block, output to these file descriptors is held back.
+
+    It is shown if the block ends with an error that is not `expected`.
+    """
+    _flush()
+    kept = {number: os.dup(number) for number in descriptors}
     # A crash of the process itself must still be seen.
     crashes_shown = faulthandler.is_enabled()
     if not crashes_shown:
-        faulthandler.enable(kept)
+        faulthandler.enable(kept[2])
     try:
         with tempfile.TemporaryFile() as held:
-            os.dup2(held.fileno(), 2)
+            for number in descriptors:
+                os.dup2(held.fileno(), number)
             try:
                 yield
-            except Exception:
-                held.seek(0)
-                os.write(kept, held.read())
+            except Exception as error:
+                if not isinstance(error, expected):
+                    _flush()
+                    held.seek(0)
+                    os.write(kept[2], held.read())
                 raise
             finally:
-                sys.stderr.flush()
-                os.dup2(kept, 2)
+                _flush()
+                for number, place in kept.items():
+                    os.dup2(place, number)
     finally:
         if not crashes_shown:
             faulthandler.disable()
-        os.close(kept)
+        for place in kept.values():
+            os.close(place)
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()

@@ -1,7 +1,7 @@
 """Recipes: named overrides of params.yaml, checked before anything runs, then run as experiments.
 
 A recipe is `recipes/NAME.yaml`, nested as params.yaml is. It runs as the DVC experiment NAME: in
-the workspace, so that a broken-off training goes on from there, or (the demo) in a temporary copy.
+the workspace, where an interrupted training can go on, or (the demo) in a temporary copy.
 """
 
 import copy
@@ -23,11 +23,11 @@ PARAMS = Path("params.yaml")
 GRAPH = Path("dvc.yaml")
 LOCK = Path("dvc.lock")
 RECIPES = Path("recipes")
-DEMO = Path("demo")  # copies of the demo's figures, to look at without DVC
+DEMO = Path("demo")  # copies of the demo's metrics and plots, to look at without DVC
 
 
 def checkout() -> Path:
-    """Top folder of the Git checkout that the current folder lies in.
+    """Top folder of the Git checkout that holds the current folder.
 
     Raises:
         PipelineError: there is none, it has no commit, or it is not this pipeline's.
@@ -52,16 +52,14 @@ def checkout() -> Path:
 
 
 def load_recipe(root: Path, name: str) -> dict[str, Any]:
-    """Overrides of recipe `name`, whose result on params.yaml has been checked in every section.
+    """Overrides of recipe `name`, which give valid sections when laid over params.yaml.
 
     Raises:
         PipelineError: there is no such recipe, or a section, key, type or value in it is wrong.
     """
     known = sorted(path.stem for path in (root / RECIPES).glob("*.yaml"))
     if name not in known:
-        raise PipelineError(
-            f"{RECIPES}/: there is no recipe {name!r}. Accepted: {', '.join(known)}"
-        )
+        raise PipelineError(f"{RECIPES}/: no recipe {name!r}. Accepted: {', '.join(known)}")
     where = str(RECIPES / f"{name}.yaml")
     if not re.fullmatch("[a-z0-9][a-z0-9_-]*", name):  # it becomes the name of a Git ref
         raise PipelineError(
@@ -74,7 +72,7 @@ def load_recipe(root: Path, name: str) -> dict[str, Any]:
     check_sections(merged, where)
     for section, values in merged.items():
         for key, value in values.items() if isinstance(values, dict) else ():
-            # Hydra, by which DVC takes overrides, reads these as its own grammar.
+            # Hydra, which reads DVC's overrides, takes these for its own grammar.
             if isinstance(value, str) and ("\\" in value or "${" in value):
                 raise PipelineError(
                     f"{where}: {section}.{key} must be text without a backslash and ${{. "
@@ -115,8 +113,8 @@ def laid_over(
 
 
 def section_types() -> dict[str, type]:
-    """Type of each section of params.yaml: the dataclass beside the code that it steers."""
-    # Imported here: `pneumonia --help` should not wait for pandas.
+    """Type of each section of params.yaml, defined beside the code that uses it."""
+    # Imported here: a recipe can be laid over params.yaml without pandas.
     from pneumonia.data.datasets import FetchParams
     from pneumonia.data.images import PreprocessParams
     from pneumonia.data.phantoms import PhantomParams
@@ -144,12 +142,12 @@ def section_types() -> dict[str, type]:
 
 
 def check_sections(params: Mapping[str, Any], where: str) -> None:
-    """See that every section of params.yaml is there and that its stage will accept it.
+    """Check that every section of params.yaml is there and valid.
 
     Raises:
         PipelineError: a section is missing or unknown, or a key, type or value in one is wrong.
     """
-    from pneumonia.store.params import as_section  # pydantic: `pneumonia --help` needs none of it
+    from pneumonia.store.params import as_section
 
     sections = section_types()
     if set(params) != set(sections):
@@ -162,15 +160,13 @@ def check_sections(params: Mapping[str, Any], where: str) -> None:
 
 def override_arguments(overrides: Mapping[str, Any]) -> list[str]:
     """`overrides` as `--set-param section.key=value` for `dvc exp run`, in Hydra's grammar."""
-    return [
-        f"--set-param={key}={_hydra(value)}"
-        for section, values in overrides.items()
-        for key, value in (
-            {f"{section}.{key}": value for key, value in values.items()}
-            if isinstance(values, dict)
-            else {section: values}
-        ).items()
-    ]
+    arguments = []
+    for section, values in overrides.items():
+        if isinstance(values, dict):
+            arguments += [f"--set-param={section}.{k}={_hydra(v)}" for k, v in values.items()]
+        else:
+            arguments.append(f"--set-param={section}={_hydra(values)}")
+    return arguments
 
 
 def _hydra(value: Any) -> str:
@@ -182,7 +178,7 @@ def _hydra(value: Any) -> str:
 
 
 def refuse_foreign_changes(root: Path, name: str, overrides: Mapping[str, Any]) -> None:
-    """Refuse a tree with uncommitted changes, unless they are this very recipe's, broken off.
+    """Refuse uncommitted changes, unless an interrupted run of the same recipe left them.
 
     Raises:
         PipelineError: a tracked file has changes that are not the recipe's own.
@@ -192,12 +188,12 @@ def refuse_foreign_changes(root: Path, name: str, overrides: Mapping[str, Any]) 
         return
     written = {PARAMS, LOCK, *_outputs(load_yaml(root / GRAPH))}
     foreign = [path for path in changed if not {Path(path), *Path(path).parents} & written]
-    recorded = parse_yaml(git(root, "show", f"HEAD:{PARAMS}"), f"HEAD:{PARAMS}")
-    going_on = load_yaml(root / PARAMS) == laid_over(recorded, overrides, f"recipe {name}")
-    if foreign or not going_on:
+    committed = parse_yaml(git(root, "show", f"HEAD:{PARAMS}"), f"HEAD:{PARAMS}")
+    interrupted = load_yaml(root / PARAMS) == laid_over(committed, overrides, f"recipe {name}")
+    if foreign or not interrupted:
         raise PipelineError(
             f"recipe {name} would run on uncommitted changes of {', '.join(foreign or changed)}. "
-            "Accepted: a clean tree, or this recipe broken off. Commit them, or go back with "
+            "Accepted: a clean tree, or this recipe interrupted. Commit them, or go back with "
             "`git restore --staged --worktree . && dvc checkout --allow-missing`"
         )
 
@@ -211,13 +207,13 @@ def _outputs(graph: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def run_experiment(root: Path, name: str, overrides: Mapping[str, Any], *flags: str) -> str:
-    """Run the overrides as experiment `name` and give the Git ref that keeps its result.
+    """Run the overrides as experiment `name`; returned is the Git ref that keeps its result.
 
     An earlier experiment of this name on this commit is replaced; stages that it finished with
     the same inputs come back from DVC's run-cache.
 
     Raises:
-        PipelineError: a stage failed (it has said why), or DVC did.
+        PipelineError: a stage or DVC failed; its own message stands above.
     """
     head = git(root, "rev-parse", "HEAD").strip()
     ref = f"refs/exps/{head[:2]}/{head[2:]}/{name}"
@@ -228,7 +224,7 @@ def run_experiment(root: Path, name: str, overrides: Mapping[str, Any], *flags: 
 
 
 def copy_committed(root: Path, ref: str, folders: tuple[str, ...], target: Path) -> None:
-    """Make `target` hold what the commit at `ref` has in `folders`, and nothing else."""
+    """Replace `target` by the content of `folders` in the commit at `ref`."""
     with tempfile.TemporaryDirectory() as temporary:
         archive = str(Path(temporary) / "committed.zip")
         git(root, "archive", "--format=zip", f"--output={archive}", ref, "--", *folders)
@@ -237,17 +233,17 @@ def copy_committed(root: Path, ref: str, folders: tuple[str, ...], target: Path)
 
 
 def _dvc(root: Path, *arguments: str) -> None:
-    """Run DVC, its words and its stages' going straight to the terminal."""
-    # The stages say `python`: it is to be this one, also where the environment is not activated.
+    """Run DVC; its output and its stages' goes straight to the terminal."""
+    # The stages call `python`: this one, even if the environment is not activated.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**_identity(root), **os.environ, "PATH": path}
     done = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=root, env=environment)
     if done.returncode:
-        # A temporary copy takes its scratch folder with it.
+        # A temporary copy is deleted with its scratch folder.
         go_on = "" if "--temp" in arguments else ". The same command goes on from here"
         raise PipelineError(
-            f"`dvc {' '.join(arguments[:2])}` ended with status {done.returncode}: the reason "
-            f"stands above{go_on}"
+            f"`dvc {' '.join(arguments[:2])}` ended with status {done.returncode}: "
+            f"see the reason above{go_on}"
         )
 
 

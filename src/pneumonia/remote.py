@@ -1,7 +1,7 @@
-"""The team's storage: does DVC's remote hold all that dvc.lock names?
+"""The team's storage: does DVC's remote hold every object that dvc.lock names?
 
-DVC's own `dvc status --cloud` cannot tell: where the list of a directory is there, it takes the
-files of that directory for there too, and of a list that is gone it only warns.
+`dvc status --cloud` cannot answer this: if the remote has the list of a directory, it assumes the
+files of that directory too, and about a missing list it only warns.
 """
 
 from collections.abc import Iterator
@@ -21,21 +21,20 @@ from dvc_objects.errors import ObjectFormatError
 
 from pneumonia.errors import PipelineError
 
-# So many of the missing paths are named.
-SHOWN = 3
+SHOWN = 3  # of the missing paths, in a message
 
 
 def completeness(root: Path, name: str | None) -> str:
-    """One line: how many objects dvc.lock names, all of them in the remote `name` or the default.
+    """One line on the remote `name`, or the default one, if it holds all objects of dvc.lock.
 
-    The cache of this machine is not asked, so a fresh clone gets the same answer. What is read is
-    names, and the lists of directories; no film and no model. Outputs that are Git's
-    (`cache: false`) do not count. The run-cache is told of, not demanded: it spares a training to
-    other branches, while this revision needs its objects alone.
+    The local cache plays no part, so a fresh clone gets the same answer. Only names and the lists
+    of directories are read, no radiograph and no model. Outputs in Git (`cache: false`) do not
+    count. The run-cache is reported but not required: it spares other branches a training, while
+    this revision needs its objects alone.
 
     Raises:
-        PipelineError: an object is missing; dvc.lock does not name every output; there is no such
-            remote, it cannot be read, or what is fetched from it is not verified.
+        PipelineError: an object is missing; dvc.lock does not name every output; the remote is
+            unknown or cannot be read, or DVC would not verify downloads from it.
     """
     with _one_line(str(root)), Repo(str(root)) as repo:
         name = name or repo.config["core"].get("remote")
@@ -47,12 +46,12 @@ def completeness(root: Path, name: str | None) -> str:
             )
         remote = repo.cloud.get_remote_odb(name)
         where = f"remote {name} ({repo.config['remote'][name]['url']})"
-        # A broken download can stay in the cache under its final name, half a file that is taken
-        # for whole ever after (dvc#9641). A folder is copied by renaming, and is spared that.
+        # A broken download can stay in the cache under its final name, and DVC then takes half a
+        # file for the whole (dvc#9641). A local folder is safe: files there are renamed.
         if remote.fs.protocol != "local" and not remote.verify:
             raise PipelineError(
-                f"{where}: expected `verify = true`, or half a file of a broken download passes "
-                f"for whole. Received: none; `dvc remote modify {name} verify true`"
+                f"{where}: expected `verify = true`; without it DVC takes half a file of a broken "
+                f"download for the whole. Received: none; `dvc remote modify {name} verify true`"
             )
         named = _named(repo)
         with _one_line(where):
@@ -69,7 +68,7 @@ def completeness(root: Path, name: str | None) -> str:
         )
     return (
         f"{where}: all {n_objects} objects of dvc.lock are there; "
-        f"the run-cache knows {n_runs} of {n_stages} stages"
+        f"the run-cache has {n_runs} of {n_stages} stages"
     )
 
 
@@ -87,7 +86,7 @@ def _named(repo: Any) -> dict[str, HashInfo]:
 
 
 def _held(remote: Any, named: dict[str, HashInfo]) -> set[str]:
-    """Paths whose object is in the remote, by its own listing: DVC's index of it may be stale."""
+    """Paths whose object is in the remote's own listing; DVC's index of it may be stale."""
     held = set(remote.oids_exist({str(info.value) for info in named.values()}))
     return {path for path, info in named.items() if info.value in held}
 
@@ -104,17 +103,17 @@ def _in_directories(remote: Any, named: dict[str, HashInfo]) -> dict[str, HashIn
 
 
 def _in_run_cache(repo: Any, name: str) -> tuple[int, int]:
-    """How many stages, as they are locked, the remote's run-cache has a result of; and of how many.
+    """The number of locked stages with a result in the remote's run-cache, and of all stages.
 
-    `dvc push --run-cache` exits 0 where it could not send that part.
+    `dvc push --run-cache` exits 0 even if it could not send that part.
     """
-    # Under the path of an older hash, beside `files`, lies the run-cache.
+    # The run-cache lies beside `files`, at the path of an older hash.
     remote = repo.cloud.get_remote_odb(name, hash_name="md5-dos2unix")
     folders = []
     for stage in repo.index.stages:
         locked = to_single_stage_lockfile(stage)
         locked["outs"] = [out["path"] for out in locked["outs"]]
-        # As DVC makes the key of a run; it wants the dependencies at hand, a fresh clone has none.
+        # DVC's own function for the key of a run needs the dependencies; a fresh clone has none.
         key = dict_sha256(locked, exclude=["size", "nfiles"])
         folders.append(remote.fs.join(remote.path, "runs", key[:2], key))
     return sum(map(remote.fs.exists, folders)), len(folders)
@@ -128,7 +127,7 @@ def _first(paths: list[str]) -> str:
 
 @contextmanager
 def _one_line(where: str) -> Iterator[None]:
-    """What DVC, the network or the store say becomes one line, after the place that it is about."""
+    """Errors of DVC, the network or the store become one line that begins with `where`."""
     try:
         yield
     except (DvcException, BotoCoreError, ObjectFormatError, OSError) as error:

@@ -8,10 +8,10 @@ from pneumonia.data import archive as archive_module
 from pneumonia.data.archive import list_radiographs, open_archive, read_member, write_archive
 from pneumonia.errors import PipelineError
 
-FILM = "chest_xray/train/NORMAL/IM-0115-0001.jpeg"
+MEMBER = "chest_xray/train/NORMAL/IM-0115-0001.jpeg"
 
 
-def test_every_film_is_listed_once_sorted_by_name(small_archive):
+def test_every_radiograph_is_listed_once_sorted_by_name(small_archive):
     names = [radiograph.name for radiograph in list_radiographs(small_archive)]
     assert names == [
         "test/NORMAL/IM-0001-0001.jpeg",
@@ -25,8 +25,8 @@ def test_every_film_is_listed_once_sorted_by_name(small_archive):
     ]
 
 
-def test_litter_in_the_archive_changes_nothing(zipped, small_entries, small_archive):
-    litter = {
+def test_other_files_in_the_archive_are_ignored(zipped, small_entries, small_archive):
+    others = {
         "chest_xray/": b"",
         "chest_xray/train/NORMAL/": b"",
         "chest_xray/.DS_Store": b"x",
@@ -35,10 +35,10 @@ def test_litter_in_the_archive_changes_nothing(zipped, small_entries, small_arch
         "/etc/passwd": b"x",
         "../../outside.jpeg": b"x",
     }
-    assert list_radiographs(zipped(litter | small_entries)) == list_radiographs(small_archive)
+    assert list_radiographs(zipped(others | small_entries)) == list_radiographs(small_archive)
 
 
-def test_a_tree_that_is_there_twice_is_taken_once_from_the_top(zipped, small_entries):
+def test_a_tree_that_occurs_twice_is_listed_once_from_the_top(zipped, small_entries):
     # So Kaggle's archive is: chest_xray/… and chest_xray/chest_xray/…
     inner = {f"chest_xray/{member}": data for member, data in small_entries.items()}
     radiographs = list_radiographs(zipped(inner | small_entries))
@@ -56,11 +56,11 @@ def test_kaggles_val_folder_belongs_to_train(zipped, small_entries):
     assert folders == {"train": 4, "test": 4}
 
 
-def test_two_different_films_of_one_name_stop(zipped, small_entries, jpeg):
-    with pytest.raises(PipelineError, match="two different images bear the name") as error:
-        list_radiographs(zipped(small_entries | {f"copy/{FILM}": jpeg(255)}))
-    assert FILM in str(error.value)
-    assert f"copy/{FILM}" in str(error.value)
+def test_two_different_images_with_one_name_are_refused(zipped, small_entries, jpeg):
+    with pytest.raises(PipelineError, match="two different images have the name") as error:
+        list_radiographs(zipped(small_entries | {f"copy/{MEMBER}": jpeg(255)}))
+    assert MEMBER in str(error.value)
+    assert f"copy/{MEMBER}" in str(error.value)
 
 
 @pytest.mark.parametrize("folder", ["train", "test"])
@@ -72,14 +72,14 @@ def test_a_missing_class_is_named_with_its_folder(zipped, small_entries, folder,
         list_radiographs(zipped(rest))
 
 
-def test_a_film_without_a_patient_is_named_with_its_archive(zipped, small_entries):
-    path = zipped(small_entries | {"chest_xray/train/NORMAL/film.jpeg": b"x"})
-    with pytest.raises(PipelineError, match=r"zipped\.zip: .*film\.jpeg.* tells no patient"):
+def test_an_image_without_a_patient_is_named_with_its_archive(zipped, small_entries):
+    path = zipped(small_entries | {"chest_xray/train/NORMAL/image.jpeg": b"x"})
+    with pytest.raises(PipelineError, match=r"zipped\.zip: .*image\.jpeg.* gives no patient"):
         list_radiographs(path)
 
 
-def test_an_archive_that_is_not_there(tmp_path):
-    with pytest.raises(PipelineError, match="there is no such archive"):
+def test_a_missing_archive_is_one_clear_error(tmp_path):
+    with pytest.raises(PipelineError, match="no such archive"):
         list_radiographs(tmp_path / "none.zip")
 
 
@@ -92,14 +92,14 @@ def test_an_archive_that_is_not_there(tmp_path):
         (b"<HTML>", "an HTML page, not a zip archive"),
     ],
 )
-def test_a_file_that_is_no_archive_is_called_what_it_is(tmp_path, data, fault):
+def test_the_error_says_what_a_file_is_if_not_an_archive(tmp_path, data, fault):
     path = tmp_path / "file.zip"
     path.write_bytes(data)
     with pytest.raises(PipelineError, match=fault):
         list_radiographs(path)
 
 
-def test_a_folder_is_no_archive(tmp_path):
+def test_a_folder_is_not_an_archive(tmp_path):
     with pytest.raises(PipelineError, match="not a file"):
         list_radiographs(tmp_path)
 
@@ -113,7 +113,7 @@ def test_a_truncated_archive_says_so(tmp_path, small_archive, share):
         list_radiographs(path)
 
 
-def test_an_encrypted_film_is_named(tmp_path, small_archive):
+def test_an_encrypted_image_is_named(tmp_path, small_archive):
     data = bytearray(small_archive.read_bytes())
     # Bit 0 of the flags, 8 bytes into the first record of the central directory.
     data[data.index(b"PK\x01\x02") + 8] |= 1
@@ -124,7 +124,7 @@ def test_an_encrypted_film_is_named(tmp_path, small_archive):
 
 
 def with_declared_size(path, archive, n_bytes):
-    """The archive, whose first film claims `n_bytes` in the central directory."""
+    """The archive, whose first image claims `n_bytes` in the central directory."""
     data = bytearray(archive.read_bytes())
     at = data.index(b"PK\x01\x02")
     data[at + 20 : at + 28] = struct.pack("<II", n_bytes, n_bytes)  # compressed, uncompressed
@@ -132,7 +132,7 @@ def with_declared_size(path, archive, n_bytes):
     return path
 
 
-def test_a_film_of_more_than_64_mib_is_refused_unread(tmp_path, small_archive):
+def test_an_image_of_more_than_64_mib_is_refused_unread(tmp_path, small_archive):
     path = with_declared_size(tmp_path / "huge.zip", small_archive, 64 * 2**20 + 1)
     with pytest.raises(PipelineError, match=r"may hold 67108864 bytes\. Received: 67108865"):
         list_radiographs(path)
@@ -140,8 +140,8 @@ def test_a_film_of_more_than_64_mib_is_refused_unread(tmp_path, small_archive):
     assert list_radiographs(with_declared_size(path, small_archive, 64 * 2**20))
 
 
-def test_a_film_that_unpacks_to_a_thousand_times_its_size_is_refused(zipped, small_entries):
-    path = zipped(small_entries | {FILM: bytes(10_000_000)}, zipfile.ZIP_DEFLATED)
+def test_an_image_that_unpacks_to_a_thousand_times_its_size_is_refused(zipped, small_entries):
+    path = zipped(small_entries | {MEMBER: bytes(10_000_000)}, zipfile.ZIP_DEFLATED)
     with pytest.raises(PipelineError, match="unpack to 1000 times its size"):
         list_radiographs(path)
 
@@ -178,16 +178,16 @@ def test_an_entry_is_read_as_it_was_written(zipped, small_entries, compression):
 def test_a_damaged_entry_is_named(tmp_path, zipped, small_entries, compression):
     path = zipped(small_entries, compression)
     with zipfile.ZipFile(path) as archive:
-        entry = archive.getinfo(FILM)
+        entry = archive.getinfo(MEMBER)
     data = bytearray(path.read_bytes())
-    middle = entry.header_offset + 30 + len(FILM) + entry.compress_size // 2
+    middle = entry.header_offset + 30 + len(MEMBER) + entry.compress_size // 2
     data[middle : middle + 4] = bytes(255 - byte for byte in data[middle : middle + 4])
     path.write_bytes(data)
     with (
         open_archive(path) as archive,
         pytest.raises(PipelineError, match=r"IM-0115-0001\.jpeg' cannot be read"),
     ):
-        read_member(archive, FILM)
+        read_member(archive, MEMBER)
 
 
 def test_an_entry_that_holds_more_than_it_declares_is_damaged(tmp_path, small_archive):
@@ -198,7 +198,7 @@ def test_an_entry_that_holds_more_than_it_declares_is_damaged(tmp_path, small_ar
         read_member(archive, archive.namelist()[0])
 
 
-def test_an_entry_that_is_not_there_is_named(small_archive):
+def test_a_missing_entry_is_named(small_archive):
     with (
         open_archive(small_archive) as archive,
         pytest.raises(PipelineError, match=r"entry 'none\.jpeg' cannot be read"),
@@ -206,7 +206,7 @@ def test_an_entry_that_is_not_there_is_named(small_archive):
         read_member(archive, "none.jpeg")
 
 
-def test_what_is_written_is_stored_dated_1980_and_made_on_unix(tmp_path):
+def test_entries_are_written_stored_dated_1980_and_made_on_unix(tmp_path):
     path = tmp_path / "written.zip"
     write_archive(path, [("a/1.jpeg", b"one"), ("a/2.jpeg", b"two")])
     with zipfile.ZipFile(path) as archive:
@@ -249,7 +249,7 @@ def test_the_study_has_the_counts_and_patients_that_are_documented(real_archive)
 
 @pytest.mark.real
 def test_the_study_rewritten_entry_by_entry_has_its_own_bytes(real_archive, tmp_path):
-    # So `write_archive` writes exactly the attributes that the recorded sha256 stands for.
+    # So `write_archive` writes exactly the attributes behind the known sha256.
     with open_archive(real_archive) as archive:
         write_archive(
             tmp_path / "again.zip",

@@ -1,4 +1,4 @@
-"""Pictures to arrays: every mode's treatment, the two fits, and arrays written whole or not."""
+"""Images to arrays: every mode's treatment, the two fits, and arrays written whole or not."""
 
 import contextlib
 import io
@@ -27,9 +27,9 @@ from pneumonia.errors import PipelineError
 from pneumonia.store.params import as_section
 
 
-def encoded(image: Image.Image, picture_format: str = "PNG", **options: object) -> bytes:
+def encoded(image: Image.Image, image_format: str = "PNG", **options: object) -> bytes:
     file = io.BytesIO()
-    image.save(file, picture_format, **options)
+    image.save(file, image_format, **options)
     return file.getvalue()
 
 
@@ -45,11 +45,11 @@ def pixels(data: bytes) -> list[list[int]]:
 
 # --- decode: what comes out of every mode
 
-FILM = [[0, 100], [200, 255]]
+GREYS = [[0, 100], [200, 255]]
 
 
 def test_greyscale_comes_out_as_it_is():
-    assert pixels(encoded(grey(FILM))) == FILM
+    assert pixels(encoded(grey(GREYS))) == GREYS
 
 
 def test_colour_becomes_its_luma():
@@ -58,8 +58,8 @@ def test_colour_becomes_its_luma():
     assert pixels(encoded(colours)) == [[76, 150, 29]]
 
 
-def test_a_grey_film_saved_as_colour_comes_out_as_the_grey_film():
-    assert pixels(encoded(grey(FILM).convert("RGB"))) == FILM
+def test_a_grey_image_saved_as_colour_comes_out_as_the_grey_image():
+    assert pixels(encoded(grey(GREYS).convert("RGB"))) == GREYS
 
 
 def test_sixteen_bits_are_scaled_by_their_full_range():
@@ -83,10 +83,10 @@ def test_a_palette_stands_for_its_colours():
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])
 def test_transparency_is_laid_over_black(mode):
-    film = grey([[200, 200, 200]]).convert(mode)
-    film.putalpha(grey([[0, 51, 255]]))
+    image = grey([[200, 200, 200]]).convert(mode)
+    image.putalpha(grey([[0, 51, 255]]))
     # 51 / 255 = a fifth: 200 / 5 = 40
-    assert pixels(encoded(film)) == [[0, 40, 200]]
+    assert pixels(encoded(image)) == [[0, 40, 200]]
 
 
 def test_a_transparent_shade_is_black():
@@ -95,22 +95,22 @@ def test_a_transparent_shade_is_black():
 
 @pytest.mark.parametrize("value", [0, 128, 255])
 def test_cmyk_is_read_by_way_of_rgb(value):
-    film = Image.new("RGB", (8, 8), (value, value, value)).convert("CMYK")
-    data = encoded(film, "JPEG", quality=100)
+    image = Image.new("RGB", (8, 8), (value, value, value)).convert("CMYK")
+    data = encoded(image, "JPEG", quality=100)
     assert Image.open(io.BytesIO(data)).mode == "CMYK"
     assert np.abs(np.asarray(decode(data)).astype(int) - value).max() <= 1  # JPEG's rounding
 
 
-def test_a_progressive_jpeg_is_the_same_picture_as_a_plain_one():
+def test_a_progressive_jpeg_is_the_same_image_as_a_plain_one():
     gradient = grey(np.add.outer(np.arange(40), 3 * np.arange(50)).tolist())
     assert pixels(encoded(gradient, "JPEG", progressive=True)) == pixels(encoded(gradient, "JPEG"))
 
 
-def test_one_pixel_is_a_picture():
+def test_one_pixel_is_an_image():
     assert pixels(encoded(grey([[77]]))) == [[77]]
 
 
-# The stored picture is what a camera wrote; EXIF says how to hold it. The upright picture is
+# The stored image is what a camera wrote; EXIF says how to hold it. The upright image is
 # 1 2 3   and each line below is what is stored when the orientation is the number before it.
 # 4 5 6
 UPRIGHT = [[10, 20, 30], [40, 50, 60]]
@@ -127,7 +127,7 @@ STORED = {
 
 
 @pytest.mark.parametrize("orientation", STORED)
-def test_a_picture_is_turned_upright(orientation):
+def test_an_image_is_turned_upright(orientation):
     exif = Image.Exif()
     exif[274] = orientation
     assert pixels(encoded(grey(STORED[orientation]), exif=exif)) == UPRIGHT
@@ -140,7 +140,7 @@ def test_sixteen_bits_are_turned_upright_too():
     assert pixels(encoded(wide, exif=exif)) == UPRIGHT
 
 
-def test_an_unknown_orientation_leaves_the_picture_as_it_is():
+def test_an_unknown_orientation_leaves_the_image_as_it_is():
     exif = Image.Exif()
     exif[274] = 9
     assert pixels(encoded(grey(UPRIGHT), exif=exif)) == UPRIGHT
@@ -149,11 +149,11 @@ def test_an_unknown_orientation_leaves_the_picture_as_it_is():
 # --- decode: what is refused
 
 
-@pytest.mark.parametrize("picture_format", ["JPEG", "PNG"])
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG"])
 @pytest.mark.parametrize("progressive", [False, True])
-def test_a_truncated_picture_is_refused(picture_format, progressive):
+def test_a_truncated_image_is_refused(image_format, progressive):
     noise = np.random.default_rng(0).integers(0, 256, (200, 200), dtype=np.uint8)
-    data = encoded(Image.fromarray(noise), picture_format, progressive=progressive)
+    data = encoded(Image.fromarray(noise), image_format, progressive=progressive)
     for kept in (len(data) // 2, len(data) * 9 // 10, 3, 0):
         with pytest.raises(PipelineError, match=f"expected a whole.*Received {kept} bytes"):
             decode(data[:kept])
@@ -161,9 +161,9 @@ def test_a_truncated_picture_is_refused(picture_format, progressive):
 
 
 @pytest.mark.parametrize(
-    "data", [b"<html>not found</html>", b"%!PS-Adobe-3.0 EPSF-3.0\n", encoded(grey(FILM), "TIFF")]
+    "data", [b"<html>not found</html>", b"%!PS-Adobe-3.0 EPSF-3.0\n", encoded(grey(GREYS), "TIFF")]
 )
-def test_what_is_no_jpeg_or_png_is_refused(data):
+def test_other_formats_than_jpeg_and_png_are_refused(data):
     with pytest.raises(PipelineError, match="expected a whole JPEG or PNG image"):
         decode(data)
 
@@ -214,7 +214,7 @@ def damaged() -> st.SearchStrategy[bytes]:
 @given(damaged())
 @settings(max_examples=300, deadline=None)
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
-def test_damage_is_a_refusal_or_a_picture_and_never_a_traceback(data):
+def test_a_damaged_file_gives_an_image_or_an_error_and_never_a_traceback(data):
     # Any other exception fails the test.
     with contextlib.suppress(PipelineError):
         assert decode(data).mode == "L"
@@ -260,7 +260,7 @@ def test_pad_keeps_the_proportions_on_black(width, height, inside):
     np.testing.assert_array_equal(padded, expected)
 
 
-def test_resampling_is_the_one_that_was_named():
+def test_the_named_resampling_is_used():
     # Sixteen pixels of stripes become one: nearest takes a stripe, box the mean of 0 and 240.
     stripes = Image.fromarray(np.tile(np.uint8([0, 240]), (32, 256)))
     assert set(resized(stripes, params(resampling="nearest")).flat) <= {0, 240}
@@ -271,7 +271,7 @@ def test_resampling_is_the_one_that_was_named():
     "resampling", ["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 )
 @pytest.mark.parametrize("fit", ["squash", "pad"])
-def test_a_picture_of_the_right_size_passes_unchanged(resampling, fit):
+def test_an_image_of_the_right_size_stays_unchanged(resampling, fit):
     noise = np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)
     np.testing.assert_array_equal(
         resized(Image.fromarray(noise), params(32, resampling, fit)), noise
@@ -287,7 +287,7 @@ def archive_of(tmp_path: Path, files: list[bytes]) -> tuple[Path, pd.DataFrame]:
     write_archive(path, entries)
     rows = pd.DataFrame(
         {
-            "name": [f"film {i}" for i in range(len(files))],
+            "name": [f"image {i}" for i in range(len(files))],
             "member": [member for member, _ in entries],
             "label": 0,
             "kind": "normal",
@@ -323,8 +323,8 @@ def test_arrays_and_index_hold_every_image_in_the_order_of_the_rows(tmp_path):
     assert len(passed) == 21
     lines = (tmp_path / "index.csv").read_text().splitlines()
     assert lines[0] == "name,label,kind,patient_id,width,height,mode"
-    assert lines[1] == "film 20,0,normal,007,60,70,RGB"  # as the file came, before turning
-    assert lines[21] == "film 0,0,normal,007,40,50,L"
+    assert lines[1] == "image 20,0,normal,007,60,70,RGB"  # as the file came, before turning
+    assert lines[21] == "image 0,0,normal,007,40,50,L"
 
 
 def test_arrays_are_the_same_bytes_every_time(tmp_path):
@@ -338,14 +338,14 @@ def test_arrays_are_the_same_bytes_every_time(tmp_path):
 
 
 def test_the_first_image_that_cannot_be_decoded_is_named(tmp_path):
-    good = encoded(grey(FILM))
+    good = encoded(grey(GREYS))
     archive, rows = archive_of(tmp_path, [good, good, b"bad", b"worse"])
-    with pytest.raises(PipelineError, match=r"^film 2: expected a whole JPEG or PNG"):
+    with pytest.raises(PipelineError, match=r"^image 2: expected a whole JPEG or PNG"):
         write_split(archive, rows, tmp_path, params(), iter)
 
 
 def test_only_a_few_images_are_in_memory_at_once(tmp_path, monkeypatch):
-    archive, rows = archive_of(tmp_path, [encoded(grey(FILM))] * 100)
+    archive, rows = archive_of(tmp_path, [encoded(grey(GREYS))] * 100)
     monkeypatch.setattr("os.cpu_count", lambda: 3)
     waiting, most = 0, 0
     read = images.read_member
@@ -371,7 +371,7 @@ def test_only_a_few_images_are_in_memory_at_once(tmp_path, monkeypatch):
 # --- replacing_folders
 
 
-def test_folders_take_their_place_together_at_the_end(tmp_path):
+def test_folders_are_replaced_together_at_the_end(tmp_path):
     folders = [tmp_path / "a", tmp_path / "b"]
     folders[0].mkdir()
     (folders[0] / "old").touch()
@@ -401,7 +401,7 @@ def test_a_failure_leaves_the_folders_as_they_were(tmp_path):
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["a", "a/old"]
 
 
-def test_what_a_killed_process_left_does_not_come_along(tmp_path):
+def test_leftovers_of_a_killed_process_are_deleted(tmp_path):
     (tmp_path / ".partial-a").mkdir()
     (tmp_path / ".partial-a" / "half").touch()
     with replacing_folders([tmp_path / "a"]) as (partial,):

@@ -35,7 +35,7 @@ from pneumonia.errors import PipelineError
             "test/PNEUMONIA/person23_virus_53.jpeg",
             *("test", 1, "viral", "person23_virus"),
         ),
-        # one film of the study has a number more
+        # one image of the study has one more number
         (
             "train/PNEUMONIA/person492_virus_980_1.jpeg",
             "train/PNEUMONIA/person492_virus_980_1.jpeg",
@@ -81,7 +81,7 @@ from pneumonia.errors import PipelineError
         ),
     ],
 )
-def test_what_the_path_of_a_film_tells(member, name, folder, label, kind, patient_id):
+def test_a_path_gives_label_kind_and_patient(member, name, folder, label, kind, patient_id):
     assert radiograph_of(member) == Radiograph(name, member, folder, label, kind, patient_id)
 
 
@@ -106,14 +106,14 @@ def test_what_the_path_of_a_film_tells(member, name, folder, label, kind, patien
         "",
     ],
 )
-def test_litter_is_no_data(member):
+def test_other_files_are_ignored(member):
     assert radiograph_of(member) is None
 
 
 @pytest.mark.parametrize(
     "member",
     [
-        "train/NORMAL/film.jpeg",
+        "train/NORMAL/image.jpeg",
         "train/NORMAL/IM-0115.jpeg",
         "train/NORMAL/IM-0115-0001-0001-0001.jpeg",
         "train/NORMAL/XIM-0115-0001.jpeg",
@@ -126,19 +126,19 @@ def test_litter_is_no_data(member):
         "train/PNEUMONIA/person23_virus_91 (1).jpeg",
     ],
 )
-def test_a_film_whose_name_tells_no_patient_of_its_class_stops(member):
-    with pytest.raises(PipelineError, match="tells no patient") as error:
+def test_a_name_without_a_patient_of_its_class_is_refused(member):
+    with pytest.raises(PipelineError, match="gives no patient") as error:
         radiograph_of(member)
     assert repr(member) in str(error.value)
 
 
 @pytest.mark.parametrize("suffix", ["dcm", "TIF", "bmp", "webp"])
-def test_a_picture_in_a_format_that_is_not_read_is_never_passed_over(suffix):
+def test_an_image_in_an_unknown_format_is_never_passed_over(suffix):
     with pytest.raises(PipelineError, match="Accepted: jpeg, jpg, png"):
         radiograph_of(f"train/NORMAL/IM-0115-0001.{suffix}")
 
 
-def test_patients_of_one_number_are_told_apart_by_kind_and_series():
+def test_patients_with_one_number_differ_by_kind_and_series():
     members = [
         "train/PNEUMONIA/person23_bacteria_91.jpeg",
         "train/PNEUMONIA/person23_virus_53.jpeg",
@@ -159,8 +159,8 @@ def test_patients_of_one_number_are_told_apart_by_kind_and_series():
         ("PNEUMONIA/VIRUS-7-0001.jpeg", "PNEUMONIA/virus-0007-0002.jpeg"),
     ],
 )
-def test_zeros_and_case_make_no_second_patient(one, other):
-    # Or films of one child could fall on both sides of a split.
+def test_zeros_and_case_do_not_make_a_second_patient(one, other):
+    # Or images of one child could fall on both sides of a split.
     assert radiograph_of(f"train/{one}").patient_id == radiograph_of(f"train/{other}").patient_id
 
 
@@ -174,7 +174,7 @@ def test_zeros_and_case_make_no_second_patient(one, other):
         max_size=6,
     ).map("/".join)
 )
-def test_any_text_is_a_film_or_litter_or_one_clear_error(member):
+def test_any_path_is_a_radiograph_or_ignored_or_one_clear_error(member):
     try:
         radiograph = radiograph_of(member)
     except PipelineError:

@@ -15,7 +15,7 @@ from pneumonia.errors import PipelineError
 from pneumonia.store.params import as_section
 
 PHANTOMS = PhantomParams(image_size=32, share=0.002)
-# SMALL in conftest.py: two normal, one bacterial and one viral film in each folder.
+# SMALL in conftest.py: two normal, one bacterial and one viral image in each folder.
 SMALL_COUNTS = {
     ("train", "normal"): 2,
     ("train", "bacterial"): 1,
@@ -60,8 +60,8 @@ def mirror(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def small_records(small_archive, monkeypatch):
-    """The study's two records, as if `small_archive` were the official one."""
+def small_sources(small_archive, monkeypatch):
+    """The study's two entries, as if `small_archive` were the official one."""
     data = small_archive.read_bytes()
     copy = small_archive.with_name("copy.zip")
     sources.write_shrunk(small_archive, copy)
@@ -81,13 +81,12 @@ def small_records(small_archive, monkeypatch):
     return copy
 
 
-# --- records and parameters
+# --- datasets and parameters
 
 
-def test_every_record_is_whole():
+def test_every_dataset_is_described_completely():
     assert list(SOURCES) == ["chestxray2017", "chestxray2017-224", "phantoms"]
-    for name, source in SOURCES.items():
-        assert source.name == name
+    for source in SOURCES.values():
         assert source.title
         assert source.licence
         assert source.citation
@@ -105,17 +104,17 @@ def test_the_studys_counts_are_those_that_are_documented():
         assert sum(n for (_, kind), n in counts.items() if kind != "normal") == 4273
 
 
-def test_only_the_users_own_films_are_not_public():
+def test_only_the_users_own_radiographs_are_not_public():
     assert [is_public(name) for name in SOURCES] == [True, True, True]
     assert not is_public("own")
     assert not is_public("anything else")
 
 
 @pytest.mark.parametrize("source", [*SOURCES, "own"])
-def test_every_source_is_accepted_as_a_parameter(source):
+def test_every_dataset_is_accepted_as_a_parameter(source):
     given = {"source": source, "archive": None, "sha256": None}
     if source == "own":
-        given |= {"archive": "films.zip", "sha256": "0" * 64}
+        given |= {"archive": "images.zip", "sha256": "0" * 64}
     assert as_section(given, "params.yaml: fetch", FetchParams).source == source
 
 
@@ -125,10 +124,10 @@ def test_every_source_is_accepted_as_a_parameter(source):
         (("elsewhere", None, None), "fetch.source must be one of chestxray2017, "),
         (("own", None, "0" * 64), "fetch.archive must be given when source is own"),
         (("own", "", "0" * 64), "fetch.archive must be given when source is own"),
-        (("own", "films.zip", None), "fetch.sha256 must be given when source is own"),
-        (("own", "films.zip", "12ab"), "fetch.sha256 must be 64 hexadecimal digits"),
-        (("own", "films.zip", "A" * 64), "fetch.sha256 must be 64 hexadecimal digits"),
-        (("phantoms", "films.zip", None), "fetch.archive must be null when source is phantoms"),
+        (("own", "images.zip", None), "fetch.sha256 must be given when source is own"),
+        (("own", "images.zip", "12ab"), "fetch.sha256 must be 64 hexadecimal digits"),
+        (("own", "images.zip", "A" * 64), "fetch.sha256 must be 64 hexadecimal digits"),
+        (("phantoms", "images.zip", None), "fetch.archive must be null when source is phantoms"),
         (("phantoms", None, "0" * 64), "fetch.sha256 must be null when source is phantoms"),
     ],
 )
@@ -156,8 +155,8 @@ def test_counts_are_by_folder_and_kind_zeros_included(small_archive):
 
 
 @pytest.mark.parametrize("name", ["chestxray2017", "chestxray2017-224"])
-def test_a_mirrored_archive_is_received(name, mirror, small_archive, small_records, place, work):
-    given = small_archive if name == "chestxray2017" else small_records
+def test_a_mirrored_archive_is_received(name, mirror, small_archive, small_sources, place, work):
+    given = small_archive if name == "chestxray2017" else small_sources
     shutil.copy(given, mirror / SOURCES[name].remote.file)
     receive(known(name), PHANTOMS, 1, place, work)
     assert place.read_bytes() == given.read_bytes()
@@ -165,16 +164,16 @@ def test_a_mirrored_archive_is_received(name, mirror, small_archive, small_recor
 
 
 def test_the_copy_is_made_from_the_official_archive_to_the_byte(
-    mirror, small_archive, small_records, place, work
+    mirror, small_archive, small_sources, place, work
 ):
     shutil.copy(small_archive, mirror / "ChestXRay2017.zip")
     receive(known("chestxray2017-224"), PHANTOMS, 1, place, work)
-    assert place.read_bytes() == small_records.read_bytes()
+    assert place.read_bytes() == small_sources.read_bytes()
     assert list(work.iterdir()) == []  # the gigabyte of the official archive is gone
 
 
-def test_a_copy_of_other_bytes_names_pillow_and_the_way_round(
-    mirror, small_archive, small_records, place, work, monkeypatch
+def test_the_error_on_unexpected_bytes_of_the_copy_names_pillow_and_a_way_round(
+    mirror, small_archive, small_sources, place, work, monkeypatch
 ):
     shutil.copy(small_archive, mirror / "ChestXRay2017.zip")
     # Another JPEG encoder would show like this.
@@ -184,7 +183,7 @@ def test_a_copy_of_other_bytes_names_pillow_and_the_way_round(
     with pytest.raises(PipelineError) as error:
         receive(known("chestxray2017-224"), PHANTOMS, 1, place, work)
     message = str(error.value)
-    assert f"expected sha256 {hashlib.sha256(small_records.read_bytes()).hexdigest()}" in message
+    assert f"expected sha256 {hashlib.sha256(small_sources.read_bytes()).hexdigest()}" in message
     assert f"Received: {hashlib.sha256(b'other bytes').hexdigest()}" in message
     assert f"Pillow {PIL.__version__}" in message
     assert "fetch.source: chestxray2017," in message
@@ -201,7 +200,7 @@ def test_a_copy_of_other_bytes_names_pillow_and_the_way_round(
         ("chestxray2017-224", "ChestXRay2017-224.zip, which suffices, or ChestXRay2017.zip"),
     ],
 )
-def test_without_mirror_and_network_the_ways_out_are_named(name, files, small_records, place, work):
+def test_without_mirror_and_network_the_ways_out_are_named(name, files, small_sources, place, work):
     with pytest.raises(PipelineError) as error:
         receive(known(name), PHANTOMS, 1, place, work)
     message = str(error.value)
@@ -211,12 +210,12 @@ def test_without_mirror_and_network_the_ways_out_are_named(name, files, small_re
 
 
 def test_unexpected_counts_are_shown_beside_the_expected(
-    mirror, small_archive, small_records, place, work, monkeypatch
+    mirror, small_archive, small_sources, place, work, monkeypatch
 ):
     shutil.copy(small_archive, mirror / "ChestXRay2017.zip")
-    record = sources.SOURCES["chestxray2017"]
+    entry = sources.SOURCES["chestxray2017"]
     expected = SMALL_COUNTS | {("test", "viral"): 148}
-    monkeypatch.setitem(sources.SOURCES, "chestxray2017", replace(record, counts=expected))
+    monkeypatch.setitem(sources.SOURCES, "chestxray2017", replace(entry, counts=expected))
     with pytest.raises(PipelineError) as error:
         receive(known("chestxray2017"), PHANTOMS, 1, place, work)
     assert str(error.value) == (
@@ -226,18 +225,10 @@ def test_unexpected_counts_are_shown_beside_the_expected(
 
 
 @pytest.mark.real
-def test_the_real_copy_is_received_with_its_counts(tmp_path, real_archive):
+def test_the_real_copy_is_received(tmp_path, real_archive):
     place = tmp_path / "radiographs.zip"
     receive(known("chestxray2017-224"), PHANTOMS, 1, place, tmp_path / "work")
     assert place.read_bytes() == real_archive.read_bytes()
-    assert counts_of(list_radiographs(place)) == {
-        ("train", "normal"): 1349,
-        ("train", "bacterial"): 2538,
-        ("train", "viral"): 1345,
-        ("test", "normal"): 234,
-        ("test", "bacterial"): 242,
-        ("test", "viral"): 148,
-    }
 
 
 # --- phantoms
@@ -270,7 +261,7 @@ def test_an_own_archive_is_copied_and_left_where_it_is(form, small_archive, plac
     assert list(work.iterdir()) == []
 
 
-def test_an_own_archive_is_received_by_its_address(small_archive, place, work, key, server):
+def test_an_own_archive_is_downloaded_from_its_address(small_archive, place, work, key, server):
     here = server(small_archive.read_bytes())
     receive(
         own(small_archive).model_copy(update={"archive": here.address}), PHANTOMS, 1, place, work
@@ -290,7 +281,7 @@ def test_an_address_cannot_choose_where_its_file_lies(
     assert list(work.iterdir()) == []
 
 
-def test_own_films_need_the_key_before_anything_is_done(small_archive, place, work):
+def test_own_radiographs_need_the_key_before_anything_is_done(small_archive, place, work):
     with pytest.raises(PipelineError, match="PNEUMONIA_KEY"):
         receive(own(small_archive), PHANTOMS, 1, place, work)
     assert not place.exists()
@@ -309,11 +300,11 @@ def test_a_wrong_hash_of_an_own_archive_shows_the_right_one(small_archive, place
 @pytest.mark.parametrize(
     ("archive", "message"),
     [
-        ("nowhere/films.zip", "there is no such file"),
-        ("s3://bucket/films.zip", "must be a path or an address that begins with file://"),
+        ("nowhere/images.zip", "no such file"),
+        ("s3://bucket/images.zip", "must be a path or an address that begins with file://"),
     ],
 )
-def test_an_own_archive_that_is_nowhere(archive, message, place, work, key):
+def test_a_missing_own_archive_is_one_clear_error(archive, message, place, work, key):
     with pytest.raises(PipelineError, match=message):
         receive(own(archive, "0" * 64), PHANTOMS, 1, place, work)
 
@@ -325,13 +316,13 @@ def test_an_own_archive_without_a_class_is_refused(zipped, small_entries, place,
     assert not place.exists()
 
 
-def test_a_damaged_film_of_an_own_archive_is_named_now(
+def test_a_damaged_image_of_an_own_archive_is_named_at_once(
     tmp_path, small_archive, small_entries, place, work, key
 ):
-    film = small_entries["chest_xray/train/NORMAL/IM-0115-0001.jpeg"]
+    image = small_entries["chest_xray/train/NORMAL/IM-0115-0001.jpeg"]
     data = small_archive.read_bytes()
     path = tmp_path / "damaged.zip"
-    path.write_bytes(data.replace(film[-40:], bytes(40)))
+    path.write_bytes(data.replace(image[-40:], bytes(40)))
     assert path.read_bytes() != data
     with pytest.raises(PipelineError, match=r"IM-0115-0001\.jpeg' cannot be read"):
         receive(own(path), PHANTOMS, 1, place, work)
@@ -356,18 +347,18 @@ def test_a_failure_leaves_the_archive_that_was_there(small_archive, place, work,
     assert place.read_bytes() == b"the archive of an earlier run"
 
 
-def test_drawing_phantoms_is_seen_to_go_on(place, work, caplog, monkeypatch):
+def test_drawing_phantoms_shows_progress(place, work, caplog, monkeypatch):
     monkeypatch.setattr("pneumonia.progress._EVERY_S", 0.0)
     with caplog.at_level(logging.INFO, "fetch"):
         receive(known("phantoms"), PHANTOMS, 1, place, work)
-    n_films = len(list_radiographs(place))
-    assert f"1 of {n_films} phantoms drawn" in caplog.messages
+    n_images = len(list_radiographs(place))
+    assert f"1 of {n_images} phantoms drawn" in caplog.messages
 
 
-def test_reading_an_own_archive_is_seen_to_go_on(
+def test_reading_an_own_archive_shows_progress(
     small_archive, place, work, key, caplog, monkeypatch
 ):
     monkeypatch.setattr("pneumonia.progress._EVERY_S", 0.0)
     with caplog.at_level(logging.INFO, "fetch"):
         receive(own(small_archive), PHANTOMS, 1, place, work)
-    assert "7 of 8 films read" in caplog.messages
+    assert "7 of 8 images read" in caplog.messages

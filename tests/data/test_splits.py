@@ -22,20 +22,20 @@ from pneumonia.store.params import as_section
 PATIENT_ID = {"normal": "IM-{:04d}", "bacterial": "person{}_bacteria", "viral": "person{}_virus"}
 
 
-def films(folder: str, kind: str, sizes: dict[int, int]) -> list[Radiograph]:
+def images_of(folder: str, kind: str, sizes: dict[int, int]) -> list[Radiograph]:
     """Radiographs of patients: number to how many images."""
     class_name = "NORMAL" if kind == "normal" else "PNEUMONIA"
     found = []
     for number, size in sizes.items():
         patient = PATIENT_ID[kind].format(number)
-        for film in range(size):
-            name = f"{folder}/{class_name}/{patient}_{film:04d}.jpeg"
+        for image in range(size):
+            name = f"{folder}/{class_name}/{patient}_{image:04d}.jpeg"
             label = int(kind != "normal")
             found.append(Radiograph(name, f"chest_xray/{name}", folder, label, kind, patient))
     return found
 
 
-TEST_FOLDER = films("test", "normal", {1: 1}) + films("test", "bacterial", {1: 1})
+TEST_FOLDER = images_of("test", "normal", {1: 1}) + images_of("test", "bacterial", {1: 1})
 
 
 def params(strategy: str, share: float = 0.5, start: int = 0) -> SplitParams:
@@ -63,8 +63,8 @@ def test_parameters_out_of_range_are_refused(share, start, field):
 # sorting of names, "1" before "2" before "3".
 SMALL = [
     *TEST_FOLDER,
-    *films("train", "normal", {10: 2, 11: 1, 12: 1}),
-    *films("train", "bacterial", {3: 2, 20: 1, 100: 1}),
+    *images_of("train", "normal", {10: 2, 11: 1, 12: 1}),
+    *images_of("train", "bacterial", {3: 2, 20: 1, 100: 1}),
 ]
 
 
@@ -75,12 +75,12 @@ def test_paper_takes_the_first_names_of_each_class_in_plain_sorted_order():
 
 
 def test_paper_rounds_down_as_keras_does():
-    films_ = [
+    radiographs = [
         *TEST_FOLDER,
-        *films("train", "normal", dict.fromkeys(range(10, 110), 1)),
-        *films("train", "viral", dict.fromkeys(range(10, 29), 1)),
+        *images_of("train", "normal", dict.fromkeys(range(10, 110), 1)),
+        *images_of("train", "viral", dict.fromkeys(range(10, 29), 1)),
     ]
-    table = assign_splits(films_, params("paper", 0.29), seed=0)
+    table = assign_splits(radiographs, params("paper", 0.29), seed=0)
     # 0.29 * 100 is 28.999999999999996 in floating point, and Keras' int() makes that 28.
     assert len(validation_patients(table, 0)) == 28
     assert len(validation_patients(table, 1)) == 5  # int(0.29 * 19) = int(5.51)
@@ -97,67 +97,69 @@ def test_paper_refuses_to_divide_a_patient_and_names_the_other_strategies():
 
 
 def test_patient_keeps_the_shares_of_the_kinds():
-    films_ = [
+    radiographs = [
         *TEST_FOLDER,
-        *films("train", "normal", dict.fromkeys(range(10, 14), 1)),
-        *films("train", "bacterial", dict.fromkeys(range(10, 30), 1)),
-        *films("train", "viral", dict.fromkeys(range(10, 20), 1)),
+        *images_of("train", "normal", dict.fromkeys(range(10, 14), 1)),
+        *images_of("train", "bacterial", dict.fromkeys(range(10, 30), 1)),
+        *images_of("train", "viral", dict.fromkeys(range(10, 20), 1)),
     ]
     for seed in range(5):
-        table = assign_splits(films_, params("patient", 0.25), seed)
+        table = assign_splits(radiographs, params("patient", 0.25), seed)
         kinds = table[table["split"] == "validation"]["kind"].value_counts().to_dict()
         # int(0.25 * 30) = 7 for 20 bacterial and 10 viral: 4.67 and 2.33; the larger remainder wins
         assert kinds == {"normal": 1, "bacterial": 5, "viral": 2}
 
 
 def test_patient_puts_the_exact_number_before_the_exact_kinds():
-    films_ = [
+    radiographs = [
         *TEST_FOLDER,
-        *films("train", "normal", {10: 1, 11: 1}),
-        *films("train", "bacterial", {10: 2}),
-        *films("train", "viral", {10: 2}),
+        *images_of("train", "normal", {10: 1, 11: 1}),
+        *images_of("train", "bacterial", {10: 2}),
+        *images_of("train", "viral", {10: 2}),
     ]
-    table = assign_splits(films_, params("patient"), seed=0)
+    table = assign_splits(radiographs, params("patient"), seed=0)
     # int(0.5 * 4) = 2: one of each kind is impossible, one patient of either kind is not.
     assert len(validation_patients(table, 1)) == 1
     assert not split_notes(table, params("patient"))
 
 
-def test_patient_comes_as_near_as_whole_patients_can_and_says_so():
-    films_ = [
+def test_patient_comes_as_close_as_whole_patients_can_and_says_so():
+    radiographs = [
         *TEST_FOLDER,
-        *films("train", "normal", {10: 3, 11: 3, 12: 5}),
-        *films("train", "viral", {10: 1, 11: 1}),
+        *images_of("train", "normal", {10: 3, 11: 3, 12: 5}),
+        *images_of("train", "viral", {10: 1, 11: 1}),
     ]
-    table = assign_splits(films_, params("patient"), seed=0)
+    table = assign_splits(radiographs, params("patient"), seed=0)
     # int(0.5 * 11) = 5: IM-0012 alone
     assert validation_patients(table, 0) == {"IM-0012"}
     wanted_four = params("patient", 0.4)  # int(0.4 * 11) = 4: of 0, 3, 5, 6, 8, 11 it is 3
     with pytest.raises(PipelineError, match="2 PNEUMONIA images gives no image to validation"):
-        assign_splits(films_, wanted_four, seed=0)  # int(0.4 * 2) = 0
-    films_ += films("train", "viral", {12: 1})
-    table = assign_splits(films_, wanted_four, seed=0)
+        assign_splits(radiographs, wanted_four, seed=0)  # int(0.4 * 2) = 0
+    radiographs += images_of("train", "viral", {12: 1})
+    table = assign_splits(radiographs, wanted_four, seed=0)
     assert int(((table["split"] == "validation") & (table["label"] == 0)).sum()) == 3
     assert split_notes(table, wanted_four) == [
-        "NORMAL: 3 validation images, not 4: whole patients come no nearer from below"
+        "NORMAL: 3 validation images, not 4: whole patients give no closer number below"
     ]
 
 
 def test_patient_draws_another_split_with_another_seed():
-    films_ = [
+    radiographs = [
         *TEST_FOLDER,
-        *films("train", "normal", dict.fromkeys(range(10, 50), 1)),
-        *films("train", "viral", dict.fromkeys(range(10, 50), 1)),
+        *images_of("train", "normal", dict.fromkeys(range(10, 50), 1)),
+        *images_of("train", "viral", dict.fromkeys(range(10, 50), 1)),
     ]
-    drawn = [validation_patients(assign_splits(films_, params("patient"), s), 0) for s in range(3)]
+    drawn = [
+        validation_patients(assign_splits(radiographs, params("patient"), s), 0) for s in range(3)
+    ]
     assert len({frozenset(patients) for patients in drawn}) == 3
 
 
 # --- block
 
 #                       position 0     1     2      3      4      5
-NUMBERS = films("train", "normal", {9: 2, 10: 1, 30: 3, 100: 2, 101: 2, 102: 2})  # 12 images
-BLOCK = [*TEST_FOLDER, *NUMBERS, *films("train", "viral", dict.fromkeys(range(10, 22), 1))]
+NUMBERS = images_of("train", "normal", {9: 2, 10: 1, 30: 3, 100: 2, 101: 2, 102: 2})  # 12 images
+BLOCK = [*TEST_FOLDER, *NUMBERS, *images_of("train", "viral", dict.fromkeys(range(10, 22), 1))]
 
 
 @pytest.mark.parametrize(
@@ -179,21 +181,23 @@ def test_block_is_the_first_run_of_whole_patients_with_the_exact_number(start, f
 
 
 def test_block_holds_neighbours_of_both_kinds():
-    films_ = [
+    radiographs = [
         *TEST_FOLDER,
-        *films("train", "normal", {10: 1, 11: 1}),
-        *films("train", "bacterial", {2: 1, 10: 1}),
-        *films("train", "viral", {3: 1, 11: 1}),
+        *images_of("train", "normal", {10: 1, 11: 1}),
+        *images_of("train", "bacterial", {2: 1, 10: 1}),
+        *images_of("train", "viral", {3: 1, 11: 1}),
     ]
-    table = assign_splits(films_, params("block"), seed=0)  # 2, 3, 10, 11: the first two of four
+    table = assign_splits(
+        radiographs, params("block"), seed=0
+    )  # 2, 3, 10, 11: the first two of four
     assert validation_patients(table, 1) == {"person2_bacteria", "person3_virus"}
 
 
 def test_block_refuses_where_no_run_of_whole_patients_fits():
-    films_ = [*TEST_FOLDER, *films("train", "normal", {10: 2, 11: 2})]
-    films_ += films("train", "viral", {10: 1, 11: 1})
+    radiographs = [*TEST_FOLDER, *images_of("train", "normal", {10: 2, 11: 2})]
+    radiographs += images_of("train", "viral", {10: 1, 11: 1})
     with pytest.raises(PipelineError) as refusal:
-        assign_splits(films_, params("block", 0.25), seed=0)  # 1 of 4, in pairs
+        assign_splits(radiographs, params("block", 0.25), seed=0)  # 1 of 4, in pairs
     for part in ("exactly 1 of 4 images", "validation_share", "strategy patient"):
         assert part in str(refusal.value)
 
@@ -211,7 +215,7 @@ STRATEGIES = ["paper", "patient", "block"]
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_patient_in_both_folders_is_refused(strategy):
-    torn = [*SMALL, *films("test", "normal", {12: 1})]
+    torn = [*SMALL, *images_of("test", "normal", {12: 1})]
     with pytest.raises(PipelineError, match=r"one folder.*IM-0012 with test and train"):
         assign_splits(torn, params(strategy), seed=0)
 
@@ -236,13 +240,13 @@ def archives(draw):
         radiograph
         for folder, first in (("train", 1), ("test", 50))
         for kind in PATIENT_ID
-        for radiograph in films(folder, kind, dict(enumerate(draw(sizes), first)))
+        for radiograph in images_of(folder, kind, dict(enumerate(draw(sizes), first)))
     ]
 
 
 @given(archives(), st.sampled_from(STRATEGIES), st.floats(0.05, 0.95), st.randoms())
 @settings(max_examples=60, deadline=None)
-def test_nothing_is_lost_and_nobody_is_divided(radiographs, strategy, share, random):
+def test_no_image_is_lost_and_no_patient_divided(radiographs, strategy, share, random):
     try:
         table = assign_splits(radiographs, params(strategy, share), seed=7)
     except PipelineError:

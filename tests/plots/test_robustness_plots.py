@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from pneumonia.data.phantoms import draw_phantom
+from pneumonia.data.phantom_drawing import draw_phantom
 from pneumonia.evaluation.corruptions import CORRUPTIONS, corrupted
 from pneumonia.evaluation.robustness import METRICS, SETTINGS, robustness
 from pneumonia.plots import robustness as robustness_figures

@@ -107,7 +107,9 @@ def test_without_a_key_own_films_are_one_line_and_no_archive(root, small_archive
     stage = start(root)
     _, errors = stage.communicate()
     assert stage.returncode == 1
-    assert errors.splitlines()[-1].startswith("error: films that are not public need a secret key")
+    assert errors.splitlines()[-1].startswith(
+        "error: radiographs that are not public need a secret key"
+    )
     assert files_in(root) == ["params.yaml"]
 
 

@@ -1,5 +1,4 @@
-"""Datasets and what becomes of them: download, archive, names, splits, pixels, phantoms.
+"""Datasets, from an address to arrays: download, archive, names, splits, images, phantoms.
 
-From an address to arrays. It imports `store`, and neither Keras nor anything that knows of
-models.
+It imports `store`, and neither Keras nor any package that knows of models.
 """

@@ -14,8 +14,10 @@ from pneumonia.errors import PipelineError
 MAX_ENTRIES = 2_000_000
 MAX_IMAGE_BYTES = 64 * 2**20
 MAX_TOTAL_BYTES = 64 * 2**30
-MAX_RATIO = 1000  # declared size to compressed size; pictures are compressed already
+MAX_RATIO = 1000  # declared size to compressed size; images are compressed already
 
+# What zipfile raises for a damaged archive; NotImplementedError: for a format that is too new.
+_DAMAGED = (zipfile.BadZipFile, NotImplementedError, OSError, ValueError)
 _HINT = "Accepted: a zip archive with {train,test}/{NORMAL,PNEUMONIA}/ and images in them"
 
 
@@ -24,16 +26,13 @@ def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
     """The archive, open for reading.
 
     Raises:
-        PipelineError: there is no such file, or it is no whole zip archive.
+        PipelineError: the file does not exist, or is not a whole zip archive.
     """
     try:
         archive = zipfile.ZipFile(path)
     except FileNotFoundError as error:
-        raise PipelineError(
-            f"{path}: there is no such archive. The fetch stage writes it"
-        ) from error
-    # NotImplementedError: an archive that asks for a newer format than Python reads.
-    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
+        raise PipelineError(f"{path}: no such archive. The fetch stage writes it") from error
+    except _DAMAGED as error:
         raise PipelineError(f"{path}: {_fault(path, error)}. {_HINT}") from error
     with archive:
         yield archive
@@ -42,11 +41,11 @@ def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
 def list_radiographs(path: Path) -> list[Radiograph]:
     """The radiographs of an archive, sorted by name, with both classes in both folders.
 
-    Where an archive holds its tree twice, as Kaggle's does, an image is taken once.
+    An archive may hold its tree twice, as Kaggle's does; each image is then listed once.
 
     Raises:
-        PipelineError: the archive is broken, encrypted or absurdly large, an image's name tells no
-            patient, two different images bear one name, or a folder lacks a class.
+        PipelineError: the archive is broken, encrypted or absurdly large, an image's name gives no
+            patient, two different images have one name, or a folder lacks a class.
     """
     with open_archive(path) as archive:
         entries = archive.infolist()
@@ -55,7 +54,7 @@ def list_radiographs(path: Path) -> list[Radiograph]:
             f"{path}: an archive may hold {MAX_ENTRIES} entries. Received: {len(entries)}"
         )
     found: dict[str, tuple[Radiograph, zipfile.ZipInfo]] = {}
-    # Of two copies the one nearer to the top is taken, whatever the order of the entries.
+    # Of two copies the one nearer to the top is listed, whatever the order of the entries.
     for entry in sorted(entries, key=lambda entry: (entry.filename.count("/"), entry.filename)):
         try:
             radiograph = radiograph_of(entry.filename)
@@ -64,11 +63,11 @@ def list_radiographs(path: Path) -> list[Radiograph]:
         if radiograph is None or entry.is_dir():
             continue
         _check_entry(path, entry)
-        earlier, its_entry = found.setdefault(radiograph.name, (radiograph, entry))
+        first, its_entry = found.setdefault(radiograph.name, (radiograph, entry))
         if (entry.CRC, entry.file_size) != (its_entry.CRC, its_entry.file_size):
             raise PipelineError(
-                f"{path}: two different images bear the name {radiograph.name}: "
-                f"{earlier.member!r} and {entry.filename!r}"
+                f"{path}: two different images have the name {radiograph.name}: "
+                f"{first.member!r} and {entry.filename!r}"
             )
     total = sum(entry.file_size for _, entry in found.values())
     if total > MAX_TOTAL_BYTES:
@@ -76,13 +75,8 @@ def list_radiographs(path: Path) -> list[Radiograph]:
             f"{path}: the images may hold {MAX_TOTAL_BYTES} bytes in all. Received: {total}"
         )
     radiographs = sorted(radiograph for radiograph, _ in found.values())
-    present = {(radiograph.folder, radiograph.label) for radiograph in radiographs}
-    missing = [
-        f"{folder}/{class_name}"
-        for folder in FOLDERS
-        for label, class_name in enumerate(CLASSES)
-        if (folder, label) not in present
-    ]
+    present = {f"{one.folder}/{CLASSES[one.label]}" for one in radiographs}
+    missing = [name for f in FOLDERS for c in CLASSES if (name := f"{f}/{c}") not in present]
     if missing:
         raise PipelineError(f"{path}: no image in {', '.join(missing)}. {_HINT}")
     return radiographs
@@ -99,17 +93,7 @@ def read_member(archive: zipfile.ZipFile, member: str) -> bytes:
         _check_entry(Path(str(archive.filename)), entry)
         # zipfile stops at the declared size and then compares the checksum.
         return archive.read(entry)
-    # KeyError: no such entry. NotImplementedError: a compression that Python does not read.
-    except (
-        KeyError,
-        zipfile.BadZipFile,
-        zlib.error,
-        lzma.LZMAError,
-        EOFError,
-        NotImplementedError,
-        OSError,
-        ValueError,
-    ) as error:
+    except (*_DAMAGED, KeyError, EOFError, zlib.error, lzma.LZMAError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise PipelineError(
             f"{archive.filename}: entry {member!r} cannot be read: {reason}"
@@ -119,8 +103,8 @@ def read_member(archive: zipfile.ZipFile, member: str) -> bytes:
 def write_archive(path: Path, entries: Iterable[tuple[str, bytes]]) -> None:
     """Write a zip archive whose bytes depend on the entries alone, one entry in memory at a time.
 
-    Stored uncompressed, dated 1980-01-01, mode 0644 made on Unix. It is written in place: call this
-    within `artifacts.replacing`.
+    Stored uncompressed, dated 1980-01-01, mode 0644, made on Unix. It is written in place: call
+    this within `store.files.replacing`.
 
     Args:
         path: the archive to write.
@@ -128,7 +112,7 @@ def write_archive(path: Path, entries: Iterable[tuple[str, bytes]]) -> None:
     """
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for member, data in entries:
-            entry = zipfile.ZipInfo(member, date_time=(1980, 1, 1, 0, 0, 0))
+            entry = zipfile.ZipInfo(member)  # its date is 1980-01-01
             entry.create_system = 3  # Unix, also when made elsewhere
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, data)
@@ -151,7 +135,7 @@ def _check_entry(path: Path, entry: zipfile.ZipInfo) -> None:
 
 
 def _fault(path: Path, error: Exception) -> str:
-    """What is wrong with a file that does not open as a zip archive."""
+    """Why a file does not open as a zip archive."""
     if not path.is_file():
         return "not a file"
     with path.open("rb") as file:

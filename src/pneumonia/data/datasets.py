@@ -1,4 +1,4 @@
-"""Records of the data sources: what is known of each, and the parameters that choose one."""
+"""The datasets that the fetch stage knows, and the parameters that choose one."""
 
 import re
 from collections.abc import Mapping
@@ -13,20 +13,19 @@ from pneumonia.store.params import Section, require
 
 
 @dataclass(frozen=True)
-class Source:
-    """A data set that the fetch stage knows."""
+class Dataset:
+    """An entry of `SOURCES`."""
 
-    name: str
     title: str
     remote: Remote | None  # None: drawn here
     licence: str
     citation: str
-    public: bool  # names and patient ids may stand in figures
+    public: bool  # plots may show names and patient ids
     counts: Mapping[tuple[str, str], int] | None  # images by (folder, kind); None: they vary
 
 
 # Kermany et al. 2018, counted on a full copy.
-_STUDY_COUNTS = MappingProxyType(
+STUDY_COUNTS = MappingProxyType(
     {
         ("train", "normal"): 1349,
         ("train", "bacterial"): 2538,
@@ -41,51 +40,45 @@ _STUDY = (
     "for Classification, Mendeley Data, version 2, 2018, doi 10.17632/rscbjbr9sj.2"
 )
 
-SOURCES: Mapping[str, Source] = MappingProxyType(
+SOURCES: Mapping[str, Dataset] = MappingProxyType(
     {
-        source.name: source
-        for source in (
-            Source(
-                name="chestxray2017",
-                title="ChestXRay2017, the official archive",
-                remote=Remote(
-                    file="ChestXRay2017.zip",
-                    address="https://data.mendeley.com/public-files/datasets/rscbjbr9sj/files/"
-                    "f12eaf6d-6023-432f-acc9-80c9d7393433/file_downloaded",
-                    sha256="13efc055629733dbab07877f8b3c9f81097840dbcdaa326a8542322c2281ce36",
-                    md5=None,
-                    n_bytes=1_235_512_464,
-                ),
-                licence="CC BY 4.0",
-                citation=_STUDY,
-                public=True,
-                counts=_STUDY_COUNTS,
+        "chestxray2017": Dataset(
+            title="ChestXRay2017, the official archive",
+            remote=Remote(
+                file="ChestXRay2017.zip",
+                address="https://data.mendeley.com/public-files/datasets/rscbjbr9sj/files/"
+                "f12eaf6d-6023-432f-acc9-80c9d7393433/file_downloaded",
+                sha256="13efc055629733dbab07877f8b3c9f81097840dbcdaa326a8542322c2281ce36",
+                md5=None,
+                n_bytes=1_235_512_464,
             ),
-            Source(
-                name="chestxray2017-224",
-                title="ChestXRay2017, each image squashed to 224×224",
-                remote=Remote(
-                    file="ChestXRay2017-224.zip",
-                    address=None,  # from a mirror, or made from the official archive
-                    sha256="e773bdc701e8efff099f0978f3ff90d42d3be6d81fbebfcb5f5d2e71a3780663",
-                    md5=None,
-                    n_bytes=38_661_448,
-                ),
-                licence="CC BY 4.0",
-                citation=f"{_STUDY}; resized",
-                public=True,
-                counts=_STUDY_COUNTS,
+            licence="CC BY 4.0",
+            citation=_STUDY,
+            public=True,
+            counts=STUDY_COUNTS,
+        ),
+        "chestxray2017-224": Dataset(
+            title="ChestXRay2017, each image squashed to 224×224",
+            remote=Remote(
+                file="ChestXRay2017-224.zip",
+                address=None,  # from a mirror, or made from the official archive
+                sha256="e773bdc701e8efff099f0978f3ff90d42d3be6d81fbebfcb5f5d2e71a3780663",
+                md5=None,
+                n_bytes=38_661_448,
             ),
-            Source(
-                name="phantoms",
-                title="Phantoms, synthetic radiographs drawn from geometry; no patients",
-                remote=None,
-                licence="MIT",
-                citation="drawn by this repository",
-                public=True,
-                counts=None,
-            ),
-        )
+            licence="CC BY 4.0",
+            citation=f"{_STUDY}; resized",
+            public=True,
+            counts=STUDY_COUNTS,
+        ),
+        "phantoms": Dataset(
+            title="Phantoms, synthetic radiographs drawn from geometry; no patients",
+            remote=None,
+            licence="MIT",
+            citation="drawn by this repository",
+            public=True,
+            counts=None,
+        ),
     }
 )
 
@@ -118,5 +111,5 @@ class FetchParams(Section):
 
 
 def is_public(source: str) -> bool:
-    """Whether figures on this source may carry file names and patient ids."""
+    """Whether tables and plots of this dataset may show file names and patient ids."""
     return source in SOURCES and SOURCES[source].public

@@ -1,13 +1,9 @@
-"""Pictures become arrays: the one preprocessing, for training, evaluation and prediction alike."""
+"""Images become arrays: the one preprocessing, for training, evaluation and prediction alike."""
 
 import io
-import os
 import shutil
 import struct
-import zipfile
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -15,9 +11,10 @@ from typing import Literal, TypeAlias
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from pydantic import Field
 
+from pneumonia.data.ahead import ahead
 from pneumonia.data.archive import open_archive, read_member
 from pneumonia.errors import PipelineError
 from pneumonia.store.files import write_table
@@ -27,20 +24,9 @@ FORMATS = ("JPEG", "PNG")
 MAX_PIXELS = 100_000_000  # of one image; the largest radiographs have some 20 million
 INDEX_COLUMNS = ["name", "label", "kind", "patient_id", "width", "height", "mode"]
 
-# EXIF 2.32, tag 274: what turns the stored picture upright.
-_ORIENTATION_TAG = 274
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-# Pixels, and (width, height, mode) of the file.
-Decoded: TypeAlias = tuple[NDArray[np.uint8], tuple[int, int, str]]
+# Width, height (pixels) and Pillow's mode of an image as it came, before it is turned upright.
+Shape: TypeAlias = tuple[int, int, str]
+Decoded: TypeAlias = tuple[NDArray[np.uint8], Shape]
 
 
 class PreprocessParams(Section):
@@ -55,11 +41,11 @@ class PreprocessParams(Section):
 
 
 def decode(data: bytes) -> Image.Image:
-    """The picture in `data` as greyscale: mode L, upright, black = 0, white = 255.
+    """The image in `data` as greyscale: mode L, upright, black = 0, white = 255.
 
     - Colour: the luma of ITU-R 601, 0.299 R + 0.587 G + 0.114 B; CMYK and YCCK by way of RGB.
     - 16-bit greyscale: the full range 0 to 65535 becomes 0 to 255, rounded, whatever part of it
-      the picture uses. A 12-bit film that was stored unscaled in 16 bits stays dark.
+      the image uses. A 12-bit radiograph that was stored unscaled in 16 bits stays dark.
     - 1-bit: 0 and 255. Palettes: their colours.
     - Transparency: laid over black.
     - The orientation in its EXIF data is applied.
@@ -68,17 +54,17 @@ def decode(data: bytes) -> Image.Image:
     Raises:
         PipelineError: not a whole JPEG or PNG, or more than `MAX_PIXELS`.
     """
-    return _grey(_opened(data))
+    return _decoded(data)[0]
 
 
 def resized(image: Image.Image, params: PreprocessParams) -> NDArray[np.uint8]:
-    """The picture at the size that the network sees.
+    """The image at the size that the network sees.
 
     `squash` gives both sides `image_size`, whatever the aspect ratio. `pad` gives the longer side
     `image_size`, the shorter one its proportion (at least 1 pixel), and centres it on black.
 
     Args:
-        image: mode L, of any size; what `decode` returns.
+        image: mode L, of any size, as `decode` returns it.
         params: section `preprocess`.
 
     Returns:
@@ -107,20 +93,26 @@ def write_split(
 
     images.npy: (n_images, height, width) uint8 in [0, 255], in the order of `rows`, for
     `np.load(mmap_mode="r")`. index.csv, in the same order: name, label, kind, patient_id, and
-    width, height (pixels) and mode of the file as it came, before any turning.
-
-    Decodes on all cores. Memory does not grow with the number of images.
+    width, height (pixels) and mode of the file as it came, before it is turned upright.
 
     Args:
         archive: the archive of radiographs.
         rows: one row an image, with columns name, member, label, kind, patient_id.
         folder: where to write; see `replacing_folders`.
         params: section `preprocess`.
-        seen: hands the decoded images on, one by one, and may tell how far it is; or `iter`.
+        seen: passes the decoded images on, one by one, and may show progress; or `iter`.
 
     Raises:
-        PipelineError: an image cannot be read or decoded; it is named.
+        PipelineError: an image cannot be read or decoded; the message names it.
     """
+
+    def work(name: str, data: bytes) -> Decoded:
+        try:
+            image, shape = _decoded(data)
+        except PipelineError as error:
+            raise PipelineError(f"{name}: {error}") from error
+        return resized(image, params), shape
+
     shapes = []
     with (folder / "images.npy").open("wb") as file, open_archive(archive) as opened:
         header = {
@@ -129,8 +121,10 @@ def write_split(
             "shape": (len(rows), params.image_size, params.image_size),
         }
         np.lib.format.write_array_header_1_0(file, header)
-        # Plain writes and no memory map: on a full disk a map ends the process without a word.
-        for pixels, shape in seen(_decoded(opened, rows, params)):
+        files = zip(rows["name"], rows["member"], strict=True)
+        items = ((name, read_member(opened, member)) for name, member in files)
+        # Plain writes, not a memory map: on a full disk a map ends the process without a message.
+        for pixels, shape in seen(ahead(work, items)):
             file.write(pixels.tobytes())
             shapes.append(shape)
     index = rows.reset_index(drop=True).join(
@@ -141,9 +135,9 @@ def write_split(
 
 @contextmanager
 def replacing_folders(folders: Sequence[Path]) -> Iterator[list[Path]]:
-    """Yield an empty sibling of each folder; they take the folders' places if the block succeeds.
+    """Yield an empty sibling of each folder; they replace the folders if the block succeeds.
 
-    What a killed process left in the siblings is thrown away.
+    What a killed process left in the siblings is deleted.
     """
     partials = [folder.with_name(f".partial-{folder.name}") for folder in folders]
     try:
@@ -164,69 +158,39 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _decoded(
-    archive: zipfile.ZipFile, rows: pd.DataFrame, params: PreprocessParams
-) -> Iterator[Decoded]:
-    """Pixels, and (width, height, mode) of the file, of each row in turn.
-
-    Threads, not processes: Pillow lets go of the interpreter while it decodes and resizes, so they
-    are as fast, start at once, and cannot outlive a stage that is killed.
-    """
-
-    def work(name: str, data: bytes) -> Decoded:
-        try:
-            picture = _opened(data)
-            return resized(_grey(picture), params), (*picture.size, picture.mode)
-        except PipelineError as error:
-            raise PipelineError(f"{name}: {error}") from error
-
-    n_workers = os.cpu_count() or 1
-    waiting: deque[Future[Decoded]] = deque()
-    with ThreadPoolExecutor(n_workers) as pool:
-        for name, member in zip(rows["name"], rows["member"], strict=True):
-            waiting.append(pool.submit(work, name, read_member(archive, member)))
-            # Enough for every worker to have the next one at hand.
-            if len(waiting) > 2 * n_workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-def _opened(data: bytes) -> Image.Image:
-    """The picture as it came, its pixels read.
-
-    Raises:
-        PipelineError: as `decode`.
-    """
+def _decoded(data: bytes) -> tuple[Image.Image, Shape]:
+    """The image as `decode` returns it, and the shape of the file."""
     try:
-        picture = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
         # Before the pixels are read, and memory is taken for them.
-        if picture.width * picture.height > MAX_PIXELS:
+        if image.width * image.height > MAX_PIXELS:
             raise PipelineError(
-                f"expected at most {MAX_PIXELS} pixels. "
-                f"Received: {picture.width} × {picture.height}"
+                f"expected at most {MAX_PIXELS} pixels. Received: {image.width} × {image.height}"
             )
-        picture.load()
-        picture.getexif()  # read here, so that damaged EXIF data is this picture's fault
+        image.load()
+        shape = (*image.size, image.mode)
+        image.getexif()  # the image keeps what it read
+        for key in ("exif", "Raw profile type exif"):
+            image.info.pop(key, None)  # or exif_transpose would encode it again, and may fail
+        ImageOps.exif_transpose(image, in_place=True)
     # What Pillow raises for damaged files: OSError for most, SyntaxError for a broken PNG chunk.
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         raise PipelineError(
             f"expected a whole {' or '.join(FORMATS)} image. Received {len(data)} bytes: {error}"
         ) from error
-    return picture
+    return _grey(image), shape
 
 
-def _grey(picture: Image.Image) -> Image.Image:
-    """The picture in mode L, upright; see `decode`."""
-    if picture.mode.startswith("I;16"):
-        wide = np.asarray(picture).astype(np.uint32)
-        grey = Image.fromarray(((wide + 128) // 257).astype(np.uint8))  # 65535 = 257 * 255
-    elif picture.has_transparency_data:
-        black = Image.new("RGBA", picture.size, (0, 0, 0, 255))
-        grey = Image.alpha_composite(black, picture.convert("RGBA")).convert("L")
-    elif picture.mode in ("1", "L", "P", "RGB", "CMYK"):
-        grey = (picture if picture.mode != "CMYK" else picture.convert("RGB")).convert("L")
-    else:
-        raise PipelineError(f"expected greyscale or colour. Received: Pillow's mode {picture.mode}")
-    upright = _UPRIGHT.get(picture.getexif().get(_ORIENTATION_TAG, 1))
-    return grey if upright is None else grey.transpose(upright)
+def _grey(image: Image.Image) -> Image.Image:
+    """The image in mode L; see `decode`."""
+    if image.mode.startswith("I;16"):
+        wide = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((wide + 128) // 257).astype(np.uint8))  # 65535 = 257 * 255
+    if image.has_transparency_data:
+        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+        return Image.alpha_composite(black, image.convert("RGBA")).convert("L")
+    if image.mode == "CMYK":
+        image = image.convert("RGB")
+    if image.mode not in ("1", "L", "P", "RGB"):
+        raise PipelineError(f"expected greyscale or colour. Received: Pillow's mode {image.mode}")
+    return image.convert("L")

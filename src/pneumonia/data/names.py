@@ -9,8 +9,8 @@ KINDS = ("normal", "bacterial", "viral")
 FOLDERS = ("train", "test")
 CLASSES = ("NORMAL", "PNEUMONIA")  # the position is the label
 
-# The names of version 2 of the data set (and of its mirrors), then those of version 3, where the
-# number in the middle is the patient's and the last one counts the patient's films.
+# The names of version 2 of the study (and of its mirrors), then those of version 3, where the
+# number in the middle is the patient's and the last one counts the patient's radiographs.
 _NAMES = {
     "NORMAL": (
         re.compile(r"(?P<series>IM|NORMAL2-IM)-(?P<number>\d+)-\d+(?:-\d+)?", re.IGNORECASE),
@@ -21,10 +21,14 @@ _NAMES = {
         re.compile(r"(?P<version3>BACTERIA|VIRUS)-(?P<number>\d+)-\d+", re.IGNORECASE),
     ),
 }
+_EXAMPLES = {
+    "NORMAL": "IM-0115-0001, NORMAL2-IM-0115-0001 or NORMAL-115-0001",
+    "PNEUMONIA": "person23_bacteria_91, person23_virus_91, BACTERIA-23-0001 or VIRUS-23-0001",
+}
 _KIND_OF = {"BACTERIA": "bacterial", "VIRUS": "viral"}
 
 _ACCEPTED = ("jpeg", "jpg", "png")
-# Pictures that this project does not read. To pass them over would lose films without a word.
+# Images that this project does not read. To pass them over would lose radiographs silently.
 _REFUSED = ("bmp", "dcm", "dicom", "gif", "jp2", "tif", "tiff", "webp")
 
 
@@ -41,19 +45,16 @@ class Radiograph:
 
 
 def radiograph_of(member: str) -> Radiograph | None:
-    """The radiograph that an entry of the archive is, or None for what is no data.
+    """The radiograph at a path inside the archive, or None where the path is none.
 
-    The last three parts of the path decide: {train,val,test}/{NORMAL,PNEUMONIA}/file. Folders,
-    hidden files, `__MACOSX/` and files that are no pictures are no data.
+    The last three parts decide: {train,val,test}/{NORMAL,PNEUMONIA}/file. Folders, hidden files,
+    `__MACOSX/` and files that are not images are None. The path is read, never used as a path.
 
     A patient is the pair of kind and number: `person23_bacteria` and `person23_virus` are in all
-    likelihood two children. Zeros before the number and the case of letters name no other patient.
-
-    Args:
-        member: path inside the archive; only read, never used as a path.
+    likelihood two children. Zeros before the number and the case of letters make no other patient.
 
     Raises:
-        PipelineError: a picture in a class folder whose name tells no patient of that class, or
+        PipelineError: an image in a class folder whose name gives no patient of that class, or
             whose format is not read.
     """
     parts = re.split(r"[/\\]", member)  # archives made on Windows may hold backslashes
@@ -77,13 +78,8 @@ def radiograph_of(member: str) -> Radiograph | None:
     match = next((m for pattern in _NAMES[class_name] if (m := pattern.fullmatch(stem))), None)
     if match is None:
         raise PipelineError(
-            f"{member!r} tells no patient, and a film without its patient cannot be split. "
-            f"Accepted in {class_name}: "
-            + (
-                "IM-0115-0001, NORMAL2-IM-0115-0001 or NORMAL-115-0001"
-                if class_name == "NORMAL"
-                else "person23_bacteria_91, person23_virus_91, BACTERIA-23-0001 or VIRUS-23-0001"
-            )
+            f"{member!r} gives no patient, and a radiograph without its patient cannot be split. "
+            f"Accepted in {class_name}: {_EXAMPLES[class_name]}"
         )
     found = {key: text.upper() for key, text in match.groupdict().items() if text}
     number = int(found["number"])

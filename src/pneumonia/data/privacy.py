@@ -1,4 +1,4 @@
-"""Names and patients of films that are not public: keyed hashes stand in their place."""
+"""Keyed hashes in place of the names and patients of radiographs that are not public."""
 
 import hashlib
 import hmac
@@ -19,19 +19,18 @@ def key_from_environment() -> bytes:
     key = os.environ.get(KEY, "").strip().encode()
     if len(key) < _MIN_KEY_BYTES:
         raise PipelineError(
-            f"films that are not public need a secret key of at least {_MIN_KEY_BYTES} characters "
-            f"in {KEY}, kept outside Git: figures then carry keyed hashes in place of names. "
-            f"Received: {len(key)} characters. "
-            "A new one: python -c 'import secrets; print(secrets.token_hex(32))'"
+            "radiographs that are not public need a secret key of at least "
+            f"{_MIN_KEY_BYTES} characters in {KEY}, kept outside Git: keyed hashes then replace "
+            f"their names in tables and plots. Received: {len(key)} characters. "
+            "To make one: python -c 'import secrets; print(secrets.token_hex(32))'"
         )
     return key
 
 
 def pseudonym(key: bytes, text: str) -> str:
-    """HMAC-SHA256 of `text` under `key`, its first 16 hexadecimal digits.
+    """HMAC-SHA256 (RFC 2104) of `text` under `key`, its first 16 hexadecimal digits.
 
-    The same text has the same pseudonym under one key; without the key nobody can tell the text by
-    trying the few thousand names there are, as with a plain hash. 64 bits keep a million names
-    apart. Source of the method: RFC 2104.
+    One key gives one text one pseudonym. Nobody without the key finds the text by trying the few
+    thousand names there are, as with a plain hash. 64 bits keep a million names apart.
     """
     return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()[:16]

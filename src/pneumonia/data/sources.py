@@ -1,4 +1,4 @@
-"""How the archive of each source is received: copied, downloaded, derived or drawn."""
+"""How the archive of each dataset is obtained: copied, downloaded, derived or drawn."""
 
 import errno
 import logging
@@ -12,10 +12,10 @@ from urllib.request import url2pathname
 import PIL
 
 from pneumonia.data.archive import list_radiographs, open_archive, read_member, write_archive
-from pneumonia.data.datasets import SOURCES, FetchParams, Source, is_public
+from pneumonia.data.datasets import SOURCES, FetchParams, is_public
 from pneumonia.data.downloads import is_right, mirrored, obtain
 from pneumonia.data.names import FOLDERS, KINDS, Radiograph
-from pneumonia.data.phantoms import PhantomParams, phantom_entries, phantom_films
+from pneumonia.data.phantoms import PhantomParams, list_phantoms, phantom_entries
 from pneumonia.data.privacy import key_from_environment
 from pneumonia.data.remote_file import Remote
 from pneumonia.data.shrink import write_shrunk
@@ -25,7 +25,7 @@ from pneumonia.store.files import replacing, sha256_of
 
 log = logging.getLogger("fetch")
 
-# What the user can put right; any other OSError is a bug and keeps its traceback.
+# Errors of the disk, which the user can put right; any other OSError is a bug.
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 
 WAYS_OUT = (
@@ -40,17 +40,17 @@ def receive(
     """Put the archive of radiographs at `destination`, verified, whole or not at all.
 
     Args:
-        params: the source.
-        phantoms: how phantoms are drawn, if they are.
+        params: the dataset.
+        phantoms: how many phantoms, and how large, if it is drawn.
         seed: of the phantoms.
         destination: the archive to write.
-        work: a folder for what is on its way; a broken download is kept there.
+        work: a folder for unfinished files; it keeps a broken download.
 
     Raises:
-        PipelineError: the archive cannot be had, is not the right one, is damaged, holds other
-            images than expected, or is not public and there is no key for its names.
+        PipelineError: the archive is nowhere to be found, is not the right one, is damaged, holds
+            other images than expected, or is not public and there is no key for its names.
     """
-    # Asked for now: nobody should train for hours and then be unable to report.
+    # Checked first: nobody should train for hours and then be unable to report.
     if not is_public(params.source):
         key_from_environment()
     try:
@@ -81,23 +81,22 @@ def _received(params: FetchParams, phantoms: PhantomParams, seed: int, work: Pat
     if params.source == "phantoms":
         path = work / "phantoms.zip"
         with replacing(path) as partial:
-            n_films = len(phantom_films(phantoms.share, seed))
+            n_images = len(list_phantoms(phantoms.share, seed))
             entries = phantom_entries(phantoms, seed)
-            write_archive(partial, reported(entries, n_films, "phantoms drawn", log))
+            write_archive(partial, reported(entries, n_images, "phantoms drawn", log))
         list_radiographs(path)
         return path
-    remote = _remote(params.source)
-    path = _working_copy(work) if params.source == "chestxray2017-224" else _obtained(remote, work)
-    _check_counts(SOURCES[params.source], list_radiographs(path))
-    return path
-
-
-def _check_counts(source: Source, radiographs: list[Radiograph]) -> None:
-    received = counts_of(radiographs)
-    if source.counts is not None and received != source.counts:
+    path = (
+        _working_copy(work)
+        if params.source == "chestxray2017-224"
+        else _obtained(_remote(params.source), work)
+    )
+    received, expected = counts_of(list_radiographs(path)), SOURCES[params.source].counts
+    if expected is not None and received != expected:
         raise PipelineError(
-            f"{source.name}: expected {as_text(source.counts)}. Received: {as_text(received)}"
+            f"{params.source}: expected {as_text(expected)}. Received: {as_text(received)}"
         )
+    return path
 
 
 def _working_copy(work: Path) -> Path:
@@ -115,9 +114,9 @@ def _working_copy(work: Path) -> Path:
                 f"{remote.file} made from {official}: expected sha256 {remote.sha256}. "
                 f"Received: {received}, by Pillow {PIL.__version__}; Pillow 13.0.0 is known to "
                 "give the right bytes. Way round: fetch.source: chestxray2017, "
-                "the same films at full size"
+                "the same radiographs at full size"
             )
-    official.unlink()  # 1.2 GB that nothing asks for again
+    official.unlink()  # 1.2 GB that no later step needs
     return path
 
 
@@ -126,21 +125,13 @@ def _own(archive: str, sha256: str, work: Path) -> Path:
     scheme = urlsplit(archive).scheme
     if scheme in ("http", "https"):
         file = PurePosixPath(urlsplit(archive).path).name
-        remote = Remote(
-            file=file if file.strip(".") else "archive.zip",
-            address=archive,
-            sha256=sha256,
-            md5=None,
-            n_bytes=None,
-        )
-        received = _obtained(remote, work)
-        listed = received
+        file = file if file.strip(".") else "archive.zip"
+        received = listed = _obtained(Remote(file, archive, sha256, md5=None, n_bytes=None), work)
     elif scheme in ("", "file"):
         listed = Path(url2pathname(urlsplit(archive).path) if scheme else archive).expanduser()
         if not listed.is_file():
             raise PipelineError(
-                f"fetch.archive: there is no such file. Received: {archive!r}, "
-                f"which is {listed.absolute()}"
+                f"fetch.archive: no such file. Received: {archive!r}, which is {listed.absolute()}"
             )
         received = work / "own.zip"
         with replacing(received) as partial:
@@ -154,15 +145,15 @@ def _own(archive: str, sha256: str, work: Path) -> Path:
             f"https://. Received: {archive!r}"
         )
     radiographs = list_radiographs(listed)
-    # A known archive is vouched for by its record; of this one only the user knows the hash.
+    # The images of a known archive are known to be whole; those of this one are not.
     with open_archive(listed) as opened:
-        for radiograph in reported(radiographs, len(radiographs), "films read", log):
+        for radiograph in reported(radiographs, len(radiographs), "images read", log):
             read_member(opened, radiograph.member)
     return received
 
 
 def _obtained(remote: Remote, work: Path, files: str | None = None) -> Path:
-    """The file of `remote`, in `work`; without it, `files` tells which would serve in a mirror."""
+    """The file of `remote`, in `work`; an error names `files`, any of which a mirror may hold."""
     path = work / remote.file
     obtain(remote, path, WAYS_OUT.format(files=files or remote.file))
     return path

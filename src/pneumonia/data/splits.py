@@ -39,14 +39,9 @@ def assign_splits(radiographs: list[Radiograph], params: SplitParams, seed: int)
     validation, as Keras' `validation_split` counts:
 
     - `paper`: the first file names in sorted order; this rebuilds the authors' 4,710 / 522.
-    - `patient`: patients drawn at random, apportioned to the kinds (bacterial, viral) by their
-      images. Exact whenever whole patients can give that number, else the nearest number below.
+    - `patient`: patients drawn at random with `seed`, apportioned to the kinds (bacterial, viral)
+      by their images. Exact whenever whole patients can give that number, else the nearest below.
     - `block`: patients with neighbouring numbers, from `block_start` on; see `_block`.
-
-    Args:
-        radiographs: all of the archive.
-        params: section `split`.
-        seed: `patient` draws with it; the others ignore it.
 
     Returns:
         Columns name, member, label (1 = pneumonia), kind, patient_id, split.
@@ -80,12 +75,7 @@ def assign_splits(radiographs: list[Radiograph], params: SplitParams, seed: int)
 
 
 def split_notes(table: pd.DataFrame, params: SplitParams) -> list[str]:
-    """What a reader should know about the validation split, as sentences, from the split itself.
-
-    Args:
-        table: what `assign_splits` returned for `params`.
-        params: section `split`.
-    """
+    """Sentences on the validation split of `assign_splits`: where it lies, what it lacks."""
     notes = []
     for label, word in enumerate(CLASSES):
         rows = table[(table["label"] == label) & (table["split"] != "test")]
@@ -94,7 +84,7 @@ def split_notes(table: pd.DataFrame, params: SplitParams) -> list[str]:
         if n_got < n_wanted:
             notes.append(
                 f"{word}: {n_got} validation images, not {n_wanted}: "
-                "whole patients come no nearer from below"
+                "whole patients give no closer number below"
             )
         if params.strategy == "block":
             patients = _patients_in_order(rows)
@@ -115,7 +105,7 @@ def duplicate_groups(manifest: pd.DataFrame) -> pd.DataFrame:
         manifest: one row an image, with columns name, patient_id, label, split, sha256.
 
     Returns:
-        Columns group (from 1), sha256, name, patient_id, label, split; no row if no bytes repeat.
+        Columns group (from 1), sha256, name, patient_id, label, split; empty if no bytes repeat.
     """
     repeated = manifest[manifest["sha256"].duplicated(keep=False)].sort_values("name")
     group = repeated.groupby("sha256", sort=False).ngroup() + 1
@@ -124,12 +114,9 @@ def duplicate_groups(manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def groups_across(duplicates: pd.DataFrame, column: str) -> list[list[str]]:
-    """The names in each group of identical images that has several values in `column`.
+    """The names in each group of `duplicate_groups` that has several values in `column`.
 
-    Args:
-        duplicates: what `duplicate_groups` returned.
-        column: `split`: the audit's leaks; `label`: contradictions; `patient_id`: one film, two
-            patients.
+    By `split` they are leaks, by `label` contradictions, by `patient_id` one image of two patients.
     """
     return [
         rows["name"].tolist()
@@ -153,15 +140,13 @@ def _refuse_patients_across(table: pd.DataFrame, column: str) -> None:
 def _first_names(rows: pd.DataFrame, n_wanted: int) -> pd.Series:
     """(n_images,) bool; the first `n_wanted` images, where that divides no patient."""
     chosen = pd.Series(np.arange(len(rows)) < n_wanted, index=rows.index)
-    share = chosen.groupby(rows["patient_id"]).mean()
-    divided = share.index[(share > 0) & (share < 1)]
+    by_patient = chosen.groupby(rows["patient_id"]).agg(["sum", "size"])
+    divided = by_patient[by_patient["sum"].between(1, by_patient["size"] - 1)]
     if len(divided):
-        patient = divided[0]
-        own = rows["patient_id"] == patient
+        n_chosen, n_images = divided.iloc[0]
         raise PipelineError(
-            f"split.strategy: paper would divide patient {patient}: the first {n_wanted} file "
-            f"names hold {int(chosen[own].sum())} of {int(own.sum())} images. "
-            "Accepted here: patient, block"
+            f"split.strategy: paper would divide patient {divided.index[0]}: the first {n_wanted} "
+            f"file names hold {n_chosen} of {n_images} images. Accepted here: patient, block"
         )
     return chosen
 
@@ -198,19 +183,16 @@ def _whole_patients(rows: pd.DataFrame, n_wanted: int, rng: np.random.Generator)
     """
     sizes = rows["patient_id"].value_counts().sort_index()
     sizes = sizes.iloc[rng.permutation(len(sizes))]
-    # Bit n of `reachable`: some of the patients so far have n images together. `last[n]`: the one
-    # whose arrival first made it so; the others needed for n came before, so walking back is sound.
-    reachable, limit = 1, (1 << (n_wanted + 1)) - 1
-    last: dict[int, int] = {}
+    # last[n]: the patient whose arrival first made n images possible. The others needed for n came
+    # earlier, so walking back is sound.
+    possible, last = np.arange(n_wanted + 1) == 0, np.zeros(n_wanted + 1, int)
     for position, size in enumerate(sizes):
-        new = (reachable << size) & limit & ~reachable
-        reachable |= new
-        while new:
-            n = new.bit_length() - 1
-            last[n] = position
-            new ^= 1 << n
-    chosen = []
-    n = reachable.bit_length() - 1
+        new = ~possible
+        new[:size] = False
+        new[size:] &= possible[: max(0, n_wanted + 1 - size)]
+        possible |= new
+        last[new] = position
+    chosen, n = [], int(np.flatnonzero(possible)[-1])
     while n:
         chosen.append(str(sizes.index[last[n]]))
         n -= int(sizes.iloc[last[n]])
@@ -223,11 +205,13 @@ def _patients_in_order(rows: pd.DataFrame) -> pd.Series:
     The number goes before the kind: the block then holds neighbours of every kind, as the test
     folder does (bacterial 78 to 175, viral 1 to 79), and not bacterial patients alone.
     """
+
+    def number_and_id(patient: str) -> tuple[list[int], str]:
+        # The last digits are the patient's: in NORMAL2-IM-0115 the 2 belongs to the series.
+        return [int(digits) for digits in re.findall(r"\d+", patient)[-1:]], patient
+
     sizes = rows["patient_id"].value_counts()
-    # The last digits are the patient's: in NORMAL2-IM-0115 the 2 belongs to the series.
-    return sizes[
-        sorted(sizes.index, key=lambda id_: ([*map(int, re.findall(r"\d+", id_))][-1:], id_))
-    ]
+    return sizes[sorted(sizes.index, key=number_and_id)]
 
 
 def _block(rows: pd.DataFrame, n_wanted: int, block_start: int) -> pd.Series:

@@ -1,4 +1,5 @@
-"""The model at work: radiographs to answers (predict), and the model for other runtimes (export).
+"""The trained model in use: answers on radiographs (predict), files for other runtimes (export).
 
-It imports `evaluation` and what lies below; it imports neither `plots` nor `gate`.
+It imports `evaluation` and the packages below it; it imports neither `plots`, `gate` nor
+`documents`.
 """

@@ -1,16 +1,14 @@
 """The classifier for programs without this repository: SavedModel, ONNX or TFLite.
 
-Beside the model lie `contract.json`, which says all that a program needs to use it, and the
-model card. Before anything is kept it is run in its own runtime, where that is installed, and must
-give the probabilities of the Keras model. docs/export.md explains. For research; not for diagnosis.
-TensorFlow and the runtimes are imported inside the functions that need them.
+The folder also holds `contract.json`, with all that a program needs to use the model, and the model
+card. The exported model is run in its own runtime, where that is installed, and is kept only if it
+gives the probabilities of the Keras model. For research; not for diagnosis. TensorFlow and the
+runtimes are imported inside the functions that need them.
 """
 
 import hashlib
 import importlib.util
 import os
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,14 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pneumonia.data.images import replacing_folders
-from pneumonia.data.phantoms import draw_phantom
-from pneumonia.documents.card import COMMAND
+from pneumonia.data.phantom_drawing import draw_phantom
 from pneumonia.errors import PipelineError
+from pneumonia.quiet import held_back
 from pneumonia.serving.predict import Predictor, load_predictor
 from pneumonia.store.files import read_json, sha256_of, write_json
 from pneumonia.training.model_files import predict_probabilities
 
-SCHEMA = 1
+SCHEMA = 2  # of the contract; 1 said `source` for `dataset`, `films` for `images`
 CONTRACT = "contract.json"
 CARD = "MODEL_CARD.md"
 INPUT, OUTPUT = "radiograph", "probability"
@@ -37,14 +35,15 @@ TOLERANCE = 1e-4  # largest difference of a probability from the Keras model's
 OPSET = 17  # of ONNX
 
 _MAKER = "pneumonia export"
+_CARD_COMMAND = "make documents"
 _NOTICE = "Research software. Not for diagnosis."
-# Phantoms, and not noise: noise of any kind gets nearly one and the same probability, phantoms get
-# quite different ones, so that a conversion that mixed something up would show.
+# Phantoms, not noise: noise of any kind gets nearly one probability, phantoms get quite different
+# ones, so that they show an error of the conversion.
 _KINDS = ("normal", "bacterial", "viral") * 2
 _CHECK_SEED = 2017
 
-# images (n, side, side, 1) float32 in [0, 255] -> (n,) probabilities
-_Run = Callable[[NDArray[np.float32]], NDArray[np.float64]]
+# (n, side, side, 1) float32 in [0, 255] -> (n, 1) probabilities, as an array of the runtime
+_Run = Callable[[NDArray[np.float32]], Any]
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class _Format:
     Attributes:
         file: the model within the folder; SavedModel's is a folder of its own.
         write: writes a traced function (see `_traced`) there.
-        open: what runs such a file in its own runtime.
+        open: gives a function that runs such a file in its own runtime.
         needs: packages without which it cannot be written.
         runtime: the package that runs it.
     """
@@ -77,34 +76,25 @@ def export(
     """Write the model with its contract and its card into `folder`, whole or not at all.
 
     The folder holds `contract.json`, `MODEL_CARD.md` and the model: `model/` (SavedModel),
-    `model.onnx` or `model.tflite`. Each takes any number of films at a time. The model has been run
-    in its own runtime, where that is installed, on phantoms; the contract tells what came out. An
-    earlier export in `folder` is replaced.
-
-    Nothing is printed, whatever the converters have to say: standard output and standard error are
-    turned off meanwhile, for the whole process.
+    `model.onnx` or `model.tflite`. Each takes any number of images at a time. An earlier export in
+    `folder` is replaced. The process prints nothing meanwhile, whatever the converters write.
 
     Args:
         model: the `.keras` file.
         operating_point: models/operating_point.json of the same run.
         params_file: params.yaml of the same run.
         card: MODEL_CARD.md of the same run; it names the model's md5 and threshold.
-        format: savedmodel, onnx or tflite.
-        folder: where to write.
-
-    Returns:
-        `folder`, absolute.
+        format: the key in `FORMATS`.
+        folder: where to write; returned as an absolute path.
 
     Raises:
         PipelineError: a file is missing or wrong, or they are not of one run; the format cannot be
             written here; `folder` holds something other than an export, or cannot be written; or
             the exported model differs from the Keras model by more than `TOLERANCE`.
     """
-    if format not in FORMATS:
-        raise PipelineError(f"format must be one of {', '.join(FORMATS)}. Received: {format!r}")
     into, folder = FORMATS[format], folder.resolve()
     _refuse_foreign(folder)
-    with _quiet():
+    with held_back(1, 2, expected=PipelineError):
         _refuse_environment(format, into)
         predictor = load_predictor(model, operating_point, params_file)
         card_text = _card_of_model(card, model, predictor)
@@ -125,16 +115,15 @@ def export(
 
 
 def summary(folder: Path) -> str:
-    """What an export is and how well it was checked, as lines for a terminal."""
+    """The content of an export and the result of its check, as lines for a terminal."""
     contract = read_json(folder / CONTRACT)
     n_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     check, decision = contract["check"], contract["decision"]
-    if check is None:
-        checked = f"not run: {FORMATS[contract['format']].runtime} is not installed"
-    else:
+    checked = f"not run: {FORMATS[contract['format']].runtime} is not installed"
+    if check is not None:
         low, high = check["probabilities"]
         checked = (
-            f"run in {check['runtime']} on {check['n_films']} phantoms: probabilities from "
+            f"run in {check['runtime']} on {check['n_images']} phantoms: probabilities from "
             f"{low:.3f} to {high:.3f}, within {check['largest_difference']:.0e} of the Keras model"
         )
     return (
@@ -146,27 +135,22 @@ def summary(folder: Path) -> str:
     )
 
 
-# --- What is refused -----------------------------------------------------------------------------
-
-
 def _refuse_foreign(folder: Path) -> None:
     """Raise unless `folder` is missing, empty, or an export as it was written."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
-    contract: Any = None
-    if (folder / CONTRACT).is_file():
-        contract = read_json(folder / CONTRACT)
+    contract: Any = read_json(folder / CONTRACT) if (folder / CONTRACT).is_file() else None
     its_own = isinstance(contract, dict) and contract.get("made_by") == _MAKER
     if not its_own or contract.get("files") != _hashes(folder):
         raise PipelineError(
-            f"{folder}: expected a new folder, an empty one, or an export as it was written, which "
-            "is replaced. Received: something else, which is left as it is"
+            f"{folder}: expected a new or empty folder, or an export as it was written, which is "
+            "replaced. Received: something else, which is left as it is"
         )
 
 
 def _refuse_environment(name: str, into: _Format) -> None:
     """Raise unless this environment can write the format."""
-    # Asked first, because Keras cannot even be imported without its backend.
+    # Looked up first, because Keras cannot even be imported without its backend.
     backend = os.environ.get("KERAS_BACKEND")
     if backend is None:
         import keras
@@ -174,11 +158,10 @@ def _refuse_environment(name: str, into: _Format) -> None:
         backend = keras.config.backend()
     if backend != "tensorflow":
         raise PipelineError(
-            f"{name} is written by way of TensorFlow, from the same .keras file: run it with "
-            f"KERAS_BACKEND=tensorflow. Received: {backend}"
+            f"{name} is written through TensorFlow, whichever backend trained the model: run this "
+            f"with KERAS_BACKEND=tensorflow. Received: {backend}"
         )
-    missing = [package for package in into.needs if not _installed(package)]
-    if missing:
+    if missing := [package for package in into.needs if not _installed(package)]:
         raise PipelineError(f"{name} needs the packages {', '.join(missing)}: install them")
 
 
@@ -187,24 +170,16 @@ def _installed(package: str) -> bool:
 
 
 def _card_of_model(card: Path, model: Path, predictor: Predictor) -> str:
-    """The card's text, if it is about this model and this threshold.
-
-    Raises:
-        PipelineError: it cannot be read, or is about another.
-    """
+    """The card's text; an error if it is not about this model and this threshold."""
     try:
         text = card.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PipelineError(f"{card}: expected a model card. Received: {error}") from error
-    facts = {
-        f"md5 {_md5_of(model)}": _md5_of(model),
-        f"operating threshold {predictor.operating_threshold}": str(predictor.operating_threshold),
-    }
-    missing = [words for words, what in facts.items() if what not in text]
-    if missing:
+    facts = {"md5": _md5_of(model), "operating threshold": str(predictor.operating_threshold)}
+    if missing := [f"{name} {fact}" for name, fact in facts.items() if fact not in text]:
         raise PipelineError(
             f"{card}: expected the card of {model}, which names its {' and '.join(missing)}. "
-            f"Received: the card of another run; `{COMMAND}` renders that of the recorded one"
+            f"Received: the card of another run; `{_CARD_COMMAND}` writes that of the baseline"
         )
     return text
 
@@ -213,9 +188,6 @@ def _md5_of(path: Path) -> str:
     """The md5 of a file, as dvc.lock names it."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()
-
-
-# --- What is written -----------------------------------------------------------------------------
 
 
 def _traced(predictor: Predictor) -> Any:
@@ -230,8 +202,8 @@ def _traced(predictor: Predictor) -> Any:
 
     module = tf.Module()
     module.serve = tf.function(serve, input_signature=[spec])
-    # The variables themselves, and not the Keras model: Keras would hang its own copy of each into
-    # the file, and without either TFLite's converter fills the network with NaN.
+    # The variables themselves, not the Keras model: Keras would add its own copy of each to the
+    # file, and without either TFLite's converter fills the network with NaN.
     module.held = [variable.value for variable in classifier.variables]
     return module
 
@@ -282,7 +254,7 @@ def _contract(
         "input": {
             "name": INPUT,
             "shape": ["n", side, side, 1],
-            "axes": ["film", "row, from the top", "column, from the left", "channel"],
+            "axes": ["image", "row, from the top", "column, from the left", "channel"],
             "dtype": "float32",
             "range": [0, 255],
             "channels": "one, greyscale: 0 is black, 255 is white",
@@ -293,7 +265,7 @@ def _contract(
             "steps": [
                 "decode the JPEG or PNG, turned as its EXIF orientation says; of several frames "
                 "the first",
-                "lay transparent pictures over black; bring 16-bit greyscale from 0..65535 to "
+                "lay transparent images over black; bring 16-bit greyscale from 0..65535 to "
                 "0..255, rounded",
                 "colour to greyscale by 0.299 R + 0.587 G + 0.114 B (ITU-R 601), to 8 bits",
                 _fit_in_words(predictor),
@@ -318,7 +290,7 @@ def _contract(
             "file": model.name,
             "md5": _md5_of(model),
             "sha256": sha256_of(model),
-            "source": predictor.source,
+            "dataset": predictor.dataset,
         },
         "versions": {package: version(package) for package in packages}
         | ({"opset": OPSET} if name == "onnx" else {}),
@@ -328,7 +300,7 @@ def _contract(
 
 
 def _fit_in_words(predictor: Predictor) -> str:
-    """How a greyscale picture gets the network's size; see `images.resized`."""
+    """How a greyscale image gets the network's size; see `images.resized`."""
     preprocess = predictor.preprocess
     side, how = preprocess.image_size, f"Pillow's {preprocess.resampling} resampling"
     if preprocess.fit == "squash":
@@ -348,11 +320,8 @@ def _hashes(folder: Path) -> dict[str, str]:
     }
 
 
-# --- What is checked -----------------------------------------------------------------------------
-
-
 def _checked(predictor: Predictor, into: _Format, path: Path) -> dict[str, Any] | None:
-    """What the exported model gave beside the Keras model; None where it cannot be run.
+    """The exported model's probabilities compared with the Keras model's; None if it cannot run.
 
     Raises:
         PipelineError: they differ by more than `TOLERANCE`, or one gives no probability.
@@ -360,16 +329,16 @@ def _checked(predictor: Predictor, into: _Format, path: Path) -> dict[str, Any] 
     if not _installed(into.runtime):
         return None
     side = predictor.preprocess.image_size
-    films = np.stack(
+    phantoms = np.stack(
         [draw_phantom(kind, side, _CHECK_SEED, i, 0).pixels for i, kind in enumerate(_KINDS)]
     )
-    expected = predict_probabilities(predictor.classifier, films, len(films))
+    expected = predict_probabilities(predictor.classifier, phantoms, len(phantoms))
     run = into.open(path)
-    images = films[..., None].astype(np.float32)
-    # All at once and one alone: the number of films must not be fixed by the conversion.
-    received = run(images)
-    differences = np.abs(np.append(received, run(images[:1])) - np.append(expected, expected[0]))
-    largest = float(differences.max())
+    images = phantoms[..., None].astype(np.float32)
+    # All at once and one alone: the conversion must not fix the number of images.
+    received, alone = (np.asarray(run(part), np.float64).ravel() for part in (images, images[:1]))
+    differences = np.append(received, alone) - np.append(expected, expected[0])
+    largest = float(np.abs(differences).max())
     if not largest <= TOLERANCE:  # NaN is not
         raise PipelineError(
             f"the exported model must give the Keras model's probabilities within {TOLERANCE:g}. "
@@ -377,9 +346,9 @@ def _checked(predictor: Predictor, into: _Format, path: Path) -> dict[str, Any] 
         )
     return {
         "runtime": f"{into.runtime} {version(into.runtime)}",
-        "films": "phantoms, drawn",
+        "images": "phantoms, drawn",
         "seed": _CHECK_SEED,
-        "n_films": len(films),
+        "n_images": len(images),
         "probabilities": [round(float(received.min()), 6), round(float(received.max()), 6)],
         "largest_difference": largest,
         "tolerance": TOLERANCE,
@@ -389,37 +358,24 @@ def _checked(predictor: Predictor, into: _Format, path: Path) -> dict[str, Any] 
 def _open_savedmodel(path: Path) -> _Run:
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(str(path))
-
-    def run(images: NDArray[np.float32]) -> NDArray[np.float64]:
-        assert loaded  # the signature alone would let go of the variables
-        found = loaded.signatures["serving_default"](**{INPUT: tf.constant(images)})
-        return np.asarray(found[OUTPUT], np.float64)[:, 0]
-
-    return run
+    loaded = tf.saved_model.load(str(path))  # kept: a signature alone lets go of the variables
+    return lambda images: loaded.signatures["serving_default"](**{INPUT: tf.constant(images)})[
+        OUTPUT
+    ]
 
 
 def _open_onnx(path: Path) -> _Run:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-
-    def run(images: NDArray[np.float32]) -> NDArray[np.float64]:
-        return np.asarray(session.run([OUTPUT], {INPUT: images})[0], np.float64)[:, 0]
-
-    return run
+    return lambda images: session.run([OUTPUT], {INPUT: images})[0]
 
 
 def _open_tflite(path: Path) -> _Run:
     import tensorflow as tf
 
-    interpreter = tf.lite.Interpreter(str(path))
-    signature = interpreter.get_signature_runner()
-
-    def run(images: NDArray[np.float32]) -> NDArray[np.float64]:
-        return np.asarray(signature(**{INPUT: images})[OUTPUT], np.float64)[:, 0]
-
-    return run
+    run = tf.lite.Interpreter(str(path)).get_signature_runner()
+    return lambda images: run(**{INPUT: images})[OUTPUT]
 
 
 FORMATS = {
@@ -440,35 +396,3 @@ def _full_float32() -> Iterator[None]:
         yield
     finally:
         tf.config.experimental.enable_tensor_float_32_execution(before)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Nothing on standard output and error meanwhile; all of it after all, if a bug shows.
-
-    By file descriptor: most of the chatter is TensorFlow's C++, which knows no `sys.stderr`.
-    """
-    with tempfile.TemporaryFile() as said:
-        _flush()
-        before = {number: os.dup(number) for number in (1, 2)}
-        for number in before:
-            os.dup2(said.fileno(), number)
-        is_bug = False
-        try:
-            yield
-        except Exception as error:
-            is_bug = not isinstance(error, PipelineError)
-            raise
-        finally:
-            _flush()
-            for number, kept in before.items():
-                os.dup2(kept, number)
-                os.close(kept)
-            if is_bug:
-                said.seek(0)
-                sys.stderr.write(said.read().decode(errors="replace"))
-
-
-def _flush() -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()

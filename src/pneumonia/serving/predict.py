@@ -1,29 +1,28 @@
-"""Films that somebody names become rows: probability, verdict at the stored threshold, warnings.
+"""Radiographs that a user names become rows: probability, verdict at the threshold, warnings.
 
-Like the stages it opens what a person names, and nothing else. A film that cannot be answered is a
-row that says why; it never keeps the others from being answered. For research; not for diagnosis.
+It opens the paths that the user names, and nothing else. A radiograph without an answer is a row
+that says why; the others are answered all the same. For research; not for diagnosis.
 """
 
 import io
 import os
 import stat
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pneumonia.data.ahead import ahead
 from pneumonia.data.archive import MAX_IMAGE_BYTES
 from pneumonia.data.images import PreprocessParams, decode, resized
 from pneumonia.errors import PipelineError
-from pneumonia.evaluation.metrics import SCHEMA
 from pneumonia.evaluation.predictions import rounded
-from pneumonia.serving.answers import Row, printable
+from pneumonia.serving.answers import Row, Verdict, printable
 from pneumonia.serving.dicom import decode_dicom, is_dicom
 from pneumonia.serving.quality import colour_of, warnings_of
 from pneumonia.store.files import read_json, write_bytes
@@ -37,46 +36,49 @@ _OVERLAY_SIDE = 512  # pixels of an overlay's longer side
 _FULL_COLOUR = 5.0
 _MAX_NAME = 50  # characters of an overlay's name before its number; each is up to 4 bytes of 255
 
-# The formats by which films often come, and which are not read: how they begin.
+# Common formats that are not read: how they begin.
 _OTHERS = {
     b"%PDF": "a PDF",
-    b"GIF8": "a GIF picture",
-    b"BM": "a BMP picture",
-    b"II*\0": "a TIFF picture",
-    b"MM\0*": "a TIFF picture",
+    b"GIF8": "a GIF image",
+    b"BM": "a BMP image",
+    b"II*\0": "a TIFF image",
+    b"MM\0*": "a TIFF image",
     b"RIFF": "a RIFF file, as WebP",
     b"PK\x03\x04": "a zip archive",
     b"\x1f\x8b": "a gzip file",
 }
 
+# A path, and why it cannot be answered, or None.
+Found: TypeAlias = tuple[Path, str | None]
+
 
 @dataclass(frozen=True)
 class Predictor:
-    """What a prediction needs, as the pipeline left it.
+    """The files of one run that a prediction needs.
 
     Attributes:
         classifier: the Keras model.
         operating_threshold: in [0, 1]; pneumonia when the probability is at or above it.
-        target_recall: what the threshold was chosen for, on validation.
-        source: name of the data source that the model was trained on.
-        preprocess: how films become the model's input.
+        target_recall: the recall on validation that the threshold was chosen for.
+        dataset: name of the dataset that the model was trained on.
+        preprocess: how radiographs become the model's input.
     """
 
     classifier: Any
     operating_threshold: float
     target_recall: float
-    source: str
+    dataset: str
     preprocess: PreprocessParams
 
 
 @dataclass(frozen=True)
-class _Film:
-    """A film that was read.
+class _Readable:
+    """A radiograph that was read.
 
     Attributes:
         pixels: (image_size, image_size) uint8, the model's input.
         warnings: sentences by code.
-        canvas: (height, width) uint8, what an overlay is laid on; None without overlays.
+        canvas: (height, width) uint8, the image below an overlay; None without overlays.
     """
 
     pixels: NDArray[np.uint8]
@@ -91,12 +93,16 @@ def load_predictor(model: Path, operating_point: Path, params_file: Path) -> Pre
         PipelineError: one of the three files is missing or wrong, or they do not fit together.
     """
     point = read_json(operating_point)
-    wanted = {"operating_threshold": float, "target_recall": float, "source": str}
-    known = isinstance(point, dict) and point.get("schema") == SCHEMA
-    if not known or any(type(point.get(key)) is not kind for key, kind in wanted.items()):
+    schema = point.get("schema") if isinstance(point, dict) else None
+    dataset_key = "source" if schema == 1 else "dataset"
+    wanted = {"operating_threshold": float, "target_recall": float, dataset_key: str}
+    if schema not in (1, 2) or any(
+        type(point.get(name)) is not kind for name, kind in wanted.items()
+    ):
         raise PipelineError(
             f"{operating_point}: expected the operating point that the stage evaluate writes, "
-            f"schema {SCHEMA}, with {', '.join(wanted)}. Received: {str(point)[:200]}"
+            "schema 1 or 2, with operating_threshold, target_recall and dataset (source in schema "
+            f"1). Received: {str(point)[:200]}"
         )
     if not 0 <= point["operating_threshold"] <= 1:
         raise PipelineError(
@@ -112,155 +118,113 @@ def load_predictor(model: Path, operating_point: Path, params_file: Path) -> Pre
             f"{classifier.input_shape[1]} × {classifier.input_shape[2]}: they are not of one run"
         )
     return Predictor(
-        classifier=classifier,
-        operating_threshold=point["operating_threshold"],
-        target_recall=point["target_recall"],
-        source=point["source"],
-        preprocess=preprocess,
+        classifier,
+        point["operating_threshold"],
+        point["target_recall"],
+        point[dataset_key],
+        preprocess,
     )
 
 
-def find_films(paths: Sequence[Path]) -> list[tuple[Path, str | None]]:
+def find_radiographs(paths: Sequence[Path]) -> list[Found]:
     """The paths to answer, in order, and why one of them cannot be answered, or None.
 
     A folder stands for all the files in it and in its folders, sorted by name, whatever their
-    suffixes; but not for hidden ones, nor for macOS' `__MACOSX`. Links to files are followed, links
-    to folders within a folder are not, so that there is no going round in circles.
+    suffixes, except hidden ones and macOS' `__MACOSX`. Links to files are followed; links to
+    folders within a folder are not, as they may lead in circles.
     """
-    found: list[tuple[Path, str | None]] = []
+    found: list[Found] = []
     for path in paths:
-        try:
-            is_folder = stat.S_ISDIR(path.stat().st_mode)
-        except (OSError, ValueError):  # told when it is read
-            is_folder = False
-        if not is_folder:
+        # A path that cannot be looked at is a row too: the error is found again when it is read.
+        if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises on odd names
             found.append((path, None))
             continue
-        problems: list[tuple[Path, str | None]] = []
-
-        def note(
-            error: OSError, folder: Path = path, into: list[tuple[Path, str | None]] = problems
-        ) -> None:
-            into.append((Path(error.filename or folder), _reason(error)))
-
-        films: list[tuple[Path, str | None]] = []
-        for folder, folders, files in os.walk(path, onerror=note):
-            folders[:] = sorted(name for name in folders if not _is_litter(name))
-            inside = Path(folder)
-            films += [(inside / name, None) for name in sorted(files) if not _is_litter(name)]
-        found += films + problems
-        if not films and not problems:
-            found.append((path, "expected a folder with films in it. Received: none"))
+        problems: list[OSError] = []
+        files: list[Found] = []
+        for folder, folders, names in os.walk(path, onerror=problems.append):
+            folders[:] = sorted(filter(_is_wanted, folders))
+            files += [(Path(folder, name), None) for name in sorted(filter(_is_wanted, names))]
+        files += [(Path(error.filename or path), _reason(error)) for error in problems]
+        found += files or [(path, "expected a folder with radiographs in it. Received: none")]
     return found
 
 
 def predict(
-    films: Iterable[tuple[Path, str | None]], predictor: Predictor, heatmaps: Path | None = None
+    radiographs: Iterable[Found], predictor: Predictor, heatmaps: Path | None = None
 ) -> Iterator[Row]:
-    """A row a film, in order, as soon as its batch is done; memory does not grow with their number.
+    """A row for each radiograph, in order, as soon as its batch is done.
+
+    Memory does not grow with their number.
 
     Args:
-        films: as `find_films` returns.
+        radiographs: as `find_radiographs` returns.
         predictor: as `load_predictor` returns.
-        heatmaps: folder for overlays of the class activation maps, `NAME.png`; films of one name
-            in several folders get numbers. None: no overlays.
+        heatmaps: folder for overlays of the class activation maps, `NAME.png`; radiographs of one
+            name in several folders get numbers. None: no overlays.
 
     Raises:
         PipelineError: the model gives no probabilities, or no maps; an overlay cannot be written;
-            or the films lie in the folder of the overlays, which would take each other's places.
+            or overlays would be written among the radiographs, and might replace them.
     """
-    films = list(films)
-    if heatmaps is not None and heatmaps.resolve() in {f.parent.resolve() for f, _ in films}:
+    radiographs = list(radiographs)
+    if heatmaps and heatmaps.resolve() in {path.parent.resolve() for path, _ in radiographs}:
         raise PipelineError(
-            f"{heatmaps}: overlays must not be written among the films. Accepted: another folder"
+            f"{heatmaps}: overlays must not be written among the radiographs. "
+            "Accepted: another folder"
         )
     used: dict[str, int] = {}
-    for batch in _batches(_read_ahead(films, predictor.preprocess, heatmaps is not None)):
+    items = ((*found, predictor.preprocess, heatmaps is not None) for found in radiographs)
+    # The next batch is read while the model works on one.
+    read = zip(radiographs, ahead(_read, items, 2 * BATCH), strict=True)
+    while batch := [(path, one) for (path, _), one in islice(read, BATCH)]:
         yield from _answered(batch, predictor, heatmaps, used)
 
 
-def _is_litter(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
+def _is_wanted(name: str) -> bool:
+    return not name.startswith(".") and name != "__MACOSX"
 
 
 def _reason(error: OSError | ValueError) -> str:
-    """What the system says of a path, without the path itself."""
+    """The system's reason, without the path."""
     said = error.strerror if isinstance(error, OSError) else None
     return f"expected a file that can be read. Received: {said or type(error).__name__}"
 
 
-def _read_ahead(
-    films: Sequence[tuple[Path, str | None]], preprocess: PreprocessParams, with_canvas: bool
-) -> Iterator[tuple[Path, _Film | str]]:
-    """Each film read, or the reason why not, in order; the next ones meanwhile on all cores.
-
-    Threads: Pillow and NumPy let go of the interpreter; see `images.write_split`.
-    """
-    waiting: deque[tuple[Path, Future[_Film | str]]] = deque()
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        try:
-            for path, problem in films:
-                waiting.append((path, pool.submit(_read, path, problem, preprocess, with_canvas)))
-                # One batch is with the model, the next one is read.
-                if len(waiting) > 2 * BATCH:
-                    done, future = waiting.popleft()
-                    yield done, future.result()
-            while waiting:
-                done, future = waiting.popleft()
-                yield done, future.result()
-        finally:  # whoever asks for no more rows does not wait for what was begun
-            pool.shutdown(cancel_futures=True)
-
-
-def _batches(
-    read: Iterable[tuple[Path, _Film | str]],
-) -> Iterator[list[tuple[Path, _Film | str]]]:
-    """Lists of at most `BATCH`, whether or not they could be read."""
-    batch = []
-    for item in read:
-        batch.append(item)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
 def _read(
     path: Path, problem: str | None, preprocess: PreprocessParams, with_canvas: bool
-) -> _Film | str:
-    """The film at `path`, or in one line why it cannot be answered."""
+) -> _Readable | str:
+    """The radiograph at `path`, or in one line why it cannot be answered."""
     if problem is not None:
         return problem
     try:
         data = _bytes_of(path)
         colour = 0.0
         if is_dicom(data):
-            film, notes = decode_dicom(data)
+            image, notes = decode_dicom(data)
         else:
             _refuse_others(data)
-            film, notes = decode(data), {}
+            image, notes = decode(data), {}
             colour = colour_of(data)
-        warnings = warnings_of(film, preprocess.image_size, colour) | notes
-        canvas = _canvas(film, preprocess) if with_canvas else None
-        return _Film(resized(film, preprocess), warnings, canvas)
+        warnings = warnings_of(image, preprocess.image_size, colour) | notes
+        canvas = _canvas(image, preprocess) if with_canvas else None
+        return _Readable(resized(image, preprocess), warnings, canvas)
     except PipelineError as error:
         return " ".join(str(error).split())  # on one line, whatever Pillow says
-    # What the decoders raise for damaged files is in no list; whatever it is, it is this film's,
-    # and the others are to be answered.
+    # The decoders have no list of their errors for damaged files. Whatever this one raises, the
+    # other radiographs are answered.
     except Exception as error:
-        return f"expected a film that can be decoded. Received: {type(error).__name__}"
+        return f"expected an image that can be decoded. Received: {type(error).__name__}"
 
 
 def _bytes_of(path: Path) -> bytes:
     """The file's bytes.
 
     Raises:
-        PipelineError: it is no file, cannot be read, or is larger than `MAX_IMAGE_BYTES`.
+        PipelineError: it is not a file, cannot be read, or is larger than `MAX_IMAGE_BYTES`.
     """
     try:
         status = path.stat()
-        # A pipe would be waited for, a device read for ever.
+        # A pipe would block, a device might never end.
         if not stat.S_ISREG(status.st_mode):
             raise PipelineError("expected a file. Received: a folder, pipe or device")
         if status.st_size > MAX_IMAGE_BYTES:
@@ -274,7 +238,7 @@ def _bytes_of(path: Path) -> bytes:
 
 
 def _refuse_others(data: bytes) -> None:
-    """Name what is neither JPEG nor PNG, without repeating what it says."""
+    """Refuse a file that is neither JPEG nor PNG, without repeating its content."""
     if data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")):
         return
     kind = next((words for head, words in _OTHERS.items() if data.startswith(head)), None)
@@ -285,20 +249,22 @@ def _refuse_others(data: bytes) -> None:
 
 
 def _answered(
-    batch: list[tuple[Path, _Film | str]],
+    batch: list[tuple[Path, _Readable | str]],
     predictor: Predictor,
     heatmaps: Path | None,
     used: dict[str, int],
 ) -> Iterator[Row]:
     """The rows of one batch."""
-    films = [film for _, film in batch if isinstance(film, _Film)]
-    images = np.array([film.pixels for film in films], np.uint8)
+    readable = [one for _, one in batch if isinstance(one, _Readable)]
+    images = np.array([one.pixels for one in readable], np.uint8)
     probabilities = iter(_probabilities(predictor.classifier, images))
-    overlays = _overlays(predictor.classifier, films, images) if heatmaps and films else iter(())
-    for path, film in batch:
-        basis = (predictor.operating_threshold, predictor.source)
-        if isinstance(film, str):
-            yield Row(path, None, None, *basis, error=film)
+    overlays = (
+        _overlays(predictor.classifier, readable, images) if heatmaps and readable else iter(())
+    )
+    threshold = predictor.operating_threshold
+    for path, one in batch:
+        if isinstance(one, str):
+            yield Row(path, None, None, threshold, predictor.dataset, error=one)
             continue
         probability = next(probabilities)
         written = None
@@ -310,21 +276,15 @@ def _answered(
                 raise PipelineError(
                     f"{heatmaps}: overlays cannot be written there. Received: {error.strerror}"
                 ) from error
-        yield Row(
-            path,
-            probability,
-            "pneumonia" if probability >= predictor.operating_threshold else "normal",
-            *basis,
-            warnings=film.warnings,
-            heatmap=written,
-        )
+        verdict: Verdict = "pneumonia" if probability >= threshold else "normal"
+        yield Row(path, probability, verdict, threshold, predictor.dataset, one.warnings, written)
 
 
 def _probabilities(classifier: Any, images: NDArray[np.uint8]) -> list[float]:
-    """P(pneumonia) of each of (n, height, width) films, on six decimals.
+    """P(pneumonia) of each of (n, height, width) images, with six decimals.
 
     Raises:
-        PipelineError: one of them is none.
+        PipelineError: one of them is not in [0, 1].
     """
     probabilities = predict_probabilities(classifier, images, BATCH)
     wrong = ~((probabilities >= 0) & (probabilities <= 1))  # NaN fails both
@@ -336,40 +296,42 @@ def _probabilities(classifier: Any, images: NDArray[np.uint8]) -> list[float]:
     return [float(probability) for probability in rounded(probabilities)]
 
 
-def _overlays(classifier: Any, films: list[_Film], images: NDArray[np.uint8]) -> Iterator[bytes]:
-    """A PNG of each film with its class activation map, each made when it is asked for."""
+def _overlays(
+    classifier: Any, readable: list[_Readable], images: NDArray[np.uint8]
+) -> Iterator[bytes]:
+    """A PNG of each radiograph with its class activation map, each made when it is asked for."""
     from pneumonia.evaluation.activation_maps import activation_maps, overlay
 
-    for film, one in zip(films, activation_maps(classifier, images), strict=True):
-        if film.canvas is not None:
-            limit = max(_FULL_COLOUR, float(np.abs(one).max()))
-            picture = io.BytesIO()
-            Image.fromarray(overlay(film.canvas, one, limit)).save(picture, "PNG")
-            yield picture.getvalue()
+    for one, logits in zip(readable, activation_maps(classifier, images), strict=True):
+        if one.canvas is not None:
+            limit = max(_FULL_COLOUR, float(np.abs(logits).max()))
+            png = io.BytesIO()
+            Image.fromarray(overlay(one.canvas, logits, limit)).save(png, "PNG")
+            yield png.getvalue()
 
 
-def _canvas(film: Image.Image, preprocess: PreprocessParams) -> NDArray[np.uint8]:
-    """(height, width) uint8, the longer side `_OVERLAY_SIDE`: what the map, stretched, fits on.
+def _canvas(image: Image.Image, preprocess: PreprocessParams) -> NDArray[np.uint8]:
+    """(height, width) uint8, the longer side `_OVERLAY_SIDE`: the image that the map fits on.
 
-    The film in its own proportions where the network sees it squashed, and with the borders that
-    the network sees where it sees it padded.
+    The radiograph in its own proportions where the network sees it squashed, and with the borders
+    that the network sees where it sees it padded.
     """
     if preprocess.fit == "pad":
-        return resized(film, preprocess.model_copy(update={"image_size": _OVERLAY_SIDE}))
-    scale = _OVERLAY_SIDE / max(film.size)
-    width, height = (max(1, round(pixels * scale)) for pixels in film.size)
-    return np.asarray(film.resize((width, height), Image.Resampling.BILINEAR))
+        return resized(image, preprocess.model_copy(update={"image_size": _OVERLAY_SIDE}))
+    scale = _OVERLAY_SIDE / max(image.size)
+    width, height = (max(1, round(pixels * scale)) for pixels in image.size)
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _unused_name(stem: str, used: dict[str, int]) -> str:
-    """`STEM.png`, or `STEM-2.png` and so on where that is taken; it is taken from now on.
+    """`STEM.png`, or `STEM-2.png` and so on where that is used; it counts as used from now on.
 
-    Upper and lower case are one: they are on some file systems.
+    Upper and lower case are one, as they are on some file systems.
     """
     plain = printable(Path(stem)).replace("\\", "_")[:_MAX_NAME]
     name = plain
     while name.lower() in used:
-        used[plain.lower()] += 1  # how many have asked for it, so that none counts from 2 again
+        used[plain.lower()] += 1  # how many asked for it, so that the next count starts there
         name = f"{plain}-{used[plain.lower()]}"
     used[name.lower()] = 1
     return f"{name}.png"

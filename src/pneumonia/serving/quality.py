@@ -1,8 +1,7 @@
-"""Warnings about a picture before its probability is believed: rules with measured thresholds.
+"""Warnings about images whose probability is doubtful: rules with measured thresholds.
 
 A warning changes neither the probability nor the verdict. All constants come from the 4,710
-training films of the paper's split of ChestXRay2017 (`chestxray2017-224`); docs/predict.md tells
-how often each rule warns of a real film, and how often it finds what it is for.
+training images of the paper's split of ChestXRay2017 (`chestxray2017-224`).
 """
 
 import io
@@ -13,9 +12,9 @@ from PIL import Image
 
 from pneumonia.data.images import FORMATS
 
-# The mean of the training films, each shrunk to 8 × 8 and standardised to mean 0 and standard
+# The mean of the training images, each shrunk to 8 × 8 and standardised to mean 0 and standard
 # deviation 1; in hundredths. Dark: the corners and the lungs. Bright: the spine and the belly.
-TYPICAL_FILM = np.array(
+TYPICAL = np.array(
     [
         [-106, -50, 5, 78, 78, 5, -53, -114],
         [-105, 9, 28, 69, 70, 31, 5, -108],
@@ -27,13 +26,13 @@ TYPICAL_FILM = np.array(
         [-145, 88, 147, 164, 157, 124, 60, -159],
     ]
 )
-# Correlation with the typical film, however turned: 99.6 % of the training films reach it.
+# Correlation with the typical image, however turned: 99.6 % of the training images reach it.
 LEAST_LIKENESS = 0.5
-# Standard deviation of the 8 × 8 thumbnail, in grey levels. The flattest training film has 12.9.
+# Standard deviation of the 8 × 8 thumbnail, in grey levels. The flattest training image has 12.9.
 LEAST_CONTRAST = 8.0
-# Distance between the colour channels, in grey levels. All training films have 0.
+# Distance between the colour channels, in grey levels. All training images have 0.
 MOST_COLOUR = 5.0
-# Statistics of the 64 × 64 thumbnail: between them lie 99.8 % of the training films, each way.
+# Statistics of the 64 × 64 thumbnail: 99.8 % of the training images lie in each range.
 TRAINING_RANGES = {
     "mean grey": (67.0, 185.0),  # grey levels
     "contrast": (25.0, 82.0),  # standard deviation, in grey levels
@@ -45,68 +44,66 @@ _SIDE, _STATISTICS_SIDE = 8, 64
 _WHITE = 247
 
 
-def warnings_of(film: Image.Image, image_size: int, colour: float = 0.0) -> dict[str, str]:
-    """What speaks against believing the probability of a film: a sentence by code, or nothing.
+def warnings_of(image: Image.Image, image_size: int, colour: float = 0.0) -> dict[str, str]:
+    """Reasons to doubt the probability of an image: a sentence by code; empty if there are none.
 
-    Codes: `tiny`, `blank`, `not_chest`, `inverted`, `rotated`, `far`. A blank picture is not
-    looked at further; of one that is unlike a chest film nothing else is told than that.
+    Codes: `tiny`, `blank`, `not_chest`, `inverted`, `rotated`, `far`. After `blank` and `not_chest`
+    no other rule is tried.
 
     Args:
-        film: mode L, of any size; what `images.decode` returns.
+        image: mode L, of any size, as `images.decode` returns it.
         image_size: pixels a side that the network sees.
-        colour: of the picture as it came, from `colour_of`; 0 for what has none.
+        colour: of the file, from `colour_of`; 0 for files without colour.
     """
     found = {}
-    if min(film.size) < image_size:
+    if min(image.size) < image_size:
         found["tiny"] = (
-            f"{film.width} × {film.height} pixels, and the network sees {image_size} a side"
+            f"{image.width} × {image.height} pixels; the network sees {image_size} a side"
         )
-    grey = _thumbnail(film, _SIDE)
+    grey = _thumbnail(image, _SIDE)
     if grey.std() < LEAST_CONTRAST:
         return found | {"blank": "nearly one grey all over"}
-    likeness, turned, inverted = best_likeness(grey)
     if colour > MOST_COLOUR:
-        return found | {"not_chest": "in colour; no training film is"}
+        return found | {"not_chest": "in colour; no training image is"}
+    likeness, turned, inverted = best_likeness(grey)
     if likeness < LEAST_LIKENESS:
         return found | {
-            "not_chest": f"unlike a frontal chest film, however turned: likeness {likeness:.2f}, "
-            f"of training films at least {LEAST_LIKENESS:g}"
+            "not_chest": "unlike a frontal chest radiograph, however turned: likeness "
+            f"{likeness:.2f}; of training images at least {LEAST_LIKENESS:g}"
         }
     if inverted:
         found["inverted"] = "looks like a negative: air bright, bone dark"
     if turned:
         found["rotated"] = f"looks turned by {turned}° (anticlockwise)"
-    if not (inverted or turned):  # which would explain the rest
-        far = [
-            f"{name} {value:.3g}, of training films {TRAINING_RANGES[name][0]:g} to "
-            f"{TRAINING_RANGES[name][1]:g}"
-            for name, value in statistics(film).items()
-            if not TRAINING_RANGES[name][0] <= value <= TRAINING_RANGES[name][1]
-        ]
-        if far:
-            found["far"] = "; ".join(far)
-    return found
+    if inverted or turned:  # which would explain the rest
+        return found
+    far = []
+    for name, value in statistics(image).items():
+        low, high = TRAINING_RANGES[name]
+        if not low <= value <= high:
+            far.append(f"{name} {value:.3g}, of training images {low:g} to {high:g}")
+    return found | ({"far": "; ".join(far)} if far else {})
 
 
 def best_likeness(thumbnail: NDArray[np.float64]) -> tuple[float, int, bool]:
-    """How a thumbnail is most like the typical film.
+    """How a thumbnail must be turned to be most like the typical image.
 
     Args:
         thumbnail: (8, 8) float, greys in any unit; not all equal.
 
     Returns:
-        The highest correlation, in [0, 1], of the thumbnail with the typical film in its eight
+        The highest correlation, in [0, 1], of the thumbnail with the typical image in its eight
         forms; by how many degrees that form is turned anticlockwise; whether it is a negative.
     """
     standard = (thumbnail - thumbnail.mean()) / thumbnail.std()
-    by_turns = [float((standard * np.rot90(TYPICAL_FILM / 100, k)).mean()) for k in range(4)]
-    turns = int(np.argmax(np.abs(by_turns)))  # a negative's correlation is the film's, below 0
+    by_turns = [float((standard * np.rot90(TYPICAL / 100, k)).mean()) for k in range(4)]
+    turns = int(np.argmax(np.abs(by_turns)))  # the correlation of a negative is below 0
     return abs(by_turns[turns]), 90 * turns, by_turns[turns] < 0
 
 
-def statistics(film: Image.Image) -> dict[str, float]:
-    """The statistics of `TRAINING_RANGES` of a film in mode L."""
-    grey = _thumbnail(film, _STATISTICS_SIDE)
+def statistics(image: Image.Image) -> dict[str, float]:
+    """The statistics of `TRAINING_RANGES` of an image in mode L."""
+    grey = _thumbnail(image, _STATISTICS_SIDE)
     steps = [np.abs(np.diff(grey, axis=axis)).mean() for axis in (0, 1)]
     return {
         "mean grey": float(grey.mean()),
@@ -122,15 +119,15 @@ def colour_of(data: bytes) -> float:
     Args:
         data: a JPEG or PNG that `images.decode` has read.
     """
-    picture = Image.open(io.BytesIO(data), formats=FORMATS)
-    if picture.mode not in ("P", "PA", "RGB", "RGBA", "CMYK"):
+    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    if image.mode not in ("P", "PA", "RGB", "RGBA", "CMYK"):
         return 0.0
-    picture.draft("RGB", (_STATISTICS_SIDE, _STATISTICS_SIDE))  # a JPEG is decoded at a fraction
-    small = picture.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BOX)
+    image.draft("RGB", (_STATISTICS_SIDE, _STATISTICS_SIDE))  # a JPEG is decoded at a fraction
+    small = image.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BOX)
     channels = np.asarray(small, np.float64)
     return float((channels.max(axis=2) - channels.min(axis=2)).mean())
 
 
-def _thumbnail(film: Image.Image, side: int) -> NDArray[np.float64]:
-    """(side, side) float in [0, 255]: the mean grey of each of the film's tiles."""
-    return np.asarray(film.resize((side, side), Image.Resampling.BOX), np.float64)
+def _thumbnail(image: Image.Image, side: int) -> NDArray[np.float64]:
+    """(side, side) float in [0, 255]: the mean grey of each of the image's tiles."""
+    return np.asarray(image.resize((side, side), Image.Resampling.BOX), np.float64)
