@@ -34,9 +34,8 @@ test: $(INSTALLED)  ## every test; those on real radiographs where PNEUMONIA_MIR
 	@python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: check
-check: $(INSTALLED)  ## lint, format, types, and what else guards the repository
-	ruff check .
-	ruff format --check .
+check: $(INSTALLED)  ## lint, format, schemas, file sizes, types, workflows
+	PRE_COMMIT_HOME=.cache/pre-commit pre-commit run --all-files
 	mypy
 	git ls-files -z .ci/run '*.sh' | xargs -0 shellcheck
 	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
