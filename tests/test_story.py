@@ -105,7 +105,7 @@ def test_metrics_diff_shows_what_each_branch_does(told):
     assert row(chapters["worse"], "specificity")[2] > 0.1
 
     assert row(chapters["better"], "specificity")[2] > 0
-    assert "no figure differs" in chapters["comment"]
+    assert "no metric differs" in chapters["comment"]
 
 
 def test_each_branch_runs_the_stages_that_its_change_reaches(told):
