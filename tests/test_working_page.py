@@ -68,8 +68,9 @@ def toy(tmp_path, monkeypatch):
     for name in ("params.yaml", ".gitattributes"):
         shutil.copy(ROOT / name, clone)
     Path("dvc.yaml").write_text(TOY)
+    ignored = (ROOT / ".gitignore").read_text()
     Path(".gitignore").write_text(
-        "/frozen.keras\n/finetune.keras\n/metrics/finetune.json\n/.scratch/\n"
+        f"{ignored}/frozen.keras\n/finetune.keras\n/metrics/finetune.json\n"
     )
     run("dvc", "init", "--quiet")
     run("dvc", "remote", "add", "--default", "storage", str(tmp_path / "storage"))
@@ -138,7 +139,7 @@ def test_the_page_can_be_followed_from_top_to_bottom(toy, capfd):
     assert trials == ["rate-2", "rate-1"]  # the higher area first
     changed = re.findall(r"^metrics/\S+ +(\S+)", said["dvc metrics diff main"], re.MULTILINE)
     assert changed == ["roc_auc"]  # the learning rate of the frozen phase
-    assert (toy / ".scratch/plots/index.html").exists()
+    assert (toy / "dvc_plots/index.html").exists()
     # After the conflict both changes are there: better's model under main's target.
     assert (metric("roc_auc"), metric("recall")) == (1, 0.9)
     assert subprocess.check_output(["git", "log", "-1", "--format=%P"]).split()[1:]  # a merge
