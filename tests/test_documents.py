@@ -48,7 +48,7 @@ RUN_BY: dict[str, tuple[str, ...]] = {
     r"make help": (
         "tests/test_makefile.py::test_help_is_the_default_lists_every_target_and_installs_nothing",
     ),
-    r"make (confirm|ledger|pull|push|record|remote)": (MAKE,),
+    r"make (confirm|documents|ledger|pull|push|remote)": (MAKE,),
     r"make repro( (RECIPE|PULL)=\w+)*": (MAKE,),
     r"make repro LOCK=requirements-gpu.lock": (
         "tests/test_makefile.py::test_a_gpu_machine_installs_from_its_own_lock",
