@@ -11,8 +11,10 @@ import re
 import shlex
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from dvc.cli.parser import get_main_parser
+from pneumonia.evaluation.interval_table import interval_table
 
 from pneumonia import recipes
 from pneumonia.data.datasets import SOURCES
@@ -143,7 +145,11 @@ def commands(text: str) -> list[list[str]]:
     return split_commands([*typed, *named])
 
 
-ALL_COMMANDS = {document: commands(text_of(document)) for document in DOCUMENTS}
+# The changelog also names what is gone.
+ALL_COMMANDS = {
+    document: commands(text_of(document)) for document in DOCUMENTS if document != "CHANGELOG.md"
+}
+each_document_with_commands = pytest.mark.parametrize("document", ALL_COMMANDS)
 
 
 def played() -> set[str]:
@@ -185,7 +191,7 @@ def test_every_fenced_block_says_its_language(document):
     assert languages <= COMMANDS | OTHERS
 
 
-@each_document
+@each_document_with_commands
 def test_every_command_is_run_by_a_test_or_listed_with_a_reason(document):
     for command in map(" ".join, ALL_COMMANDS[document]):
         known = [p for p in (*RUN_BY, *NOT_RUN) if re.fullmatch(p, command)]
@@ -224,7 +230,7 @@ def test_a_command_is_found_wherever_a_reader_meets_it():
     assert found == ["dvc repro", "git add .", "git commit", "make gate"]
 
 
-@each_document
+@each_document_with_commands
 def test_every_make_target_and_recipe_named_exists(document):
     targets = set(re.findall(r"^([a-z]+):", text_of("Makefile"), re.MULTILINE))
     known = {path.stem for path in (ROOT / "recipes").glob("*.yaml")} | {"NAME"}
@@ -237,7 +243,7 @@ def test_every_make_target_and_recipe_named_exists(document):
     }
 
 
-@each_document
+@each_document_with_commands
 def test_every_dvc_command_is_one_that_dvc_reads_and_its_values_are_accepted(document):
     for words in ALL_COMMANDS[document]:
         if words[0] != "dvc":
@@ -365,6 +371,24 @@ def test_the_packages_shown_are_those_that_there_are():
     packages = {path.parent.name for path in (ROOT / "src/pneumonia").glob("*/__init__.py")}
     assert len(shown) == len(set(shown))
     assert set(shown) == packages
+
+
+def test_every_name_in_the_table_of_intervals_is_explained():
+    # Three patients of each kind in both splits, called rightly and wrongly.
+    rows = [
+        (f"{split}-{kind}-{i}", f"{split}-{kind}-{i}", kind, int(kind != "normal"), split, i / 4)
+        for split in ("validation", "test")
+        for kind in ("normal", "bacterial", "viral")
+        for i in range(1, 4)
+    ]
+    columns = ["name", "patient_id", "kind", "label", "split", "probability"]
+    table = interval_table(pd.DataFrame(rows, columns=columns), 0.5, 40, 1)
+    metrics = text_of("docs/metrics.md")
+    for column in ("threshold", "group", "metric"):
+        for name in table[column].unique():
+            assert f"`{name}`" in metrics, (column, name)
+    for method in table["method"].unique():
+        assert f"| {method} |" in metrics or method == "Wilson, patients", method
 
 
 def test_datasets_and_weights_are_described_by_their_records():
