@@ -70,10 +70,9 @@ play() {
     git diff --unified=0 | grep '^[-+] *[#a-z]'
     repro
     commit "$1"
-    echo '$ dvc metrics diff main    (some of its rows)'
-    dvc metrics diff main --targets metrics/evaluate.json >.git/diff.txt
-    grep -E '^Path|  test\.at_operating_threshold\.(fn|fp|recall|specificity|accuracy) ' .git/diff.txt ||
-        echo 'no metric differs'
+    echo '$ dvc metrics diff main'
+    dvc metrics diff main >.git/diff.txt
+    grep . .git/diff.txt || echo 'no metric differs'
     echo '$ pneumonia gate --base main'
     pneumonia gate --base main || status=$?
     echo "exit status $status"
@@ -106,9 +105,9 @@ branch worse
 replace params.yaml 'target_recall: 0.95' 'target_recall: 0.7'
 play worse 3
 
-step 'comment: a comment in code that is imported; no metric can change'
+step 'comment: a comment in code that draws; no metric can change'
 branch comment
-echo '# A comment alone.' >>src/pneumonia/plots/headline.py
+echo '# A comment alone.' >>src/pneumonia/plots/curves.py
 play comment 0
 
 step "done: better and comment may be merged, worse may not. Look around in $folder"
