@@ -35,13 +35,11 @@ PROGRAMS = "make|dvc|git|pneumonia|python|pre-commit|pip|source|export|rm"
 MAKE = "tests/test_makefile.py::test_targets_run_what_a_person_would_type"
 PAGE = "tests/test_working_page.py::test_the_page_can_be_followed_from_top_to_bottom"
 S3 = (
-    "tests/test_remote.py::test_what_one_machine_pushed_another_has_without_running_a_stage",
+    "tests/test_remote.py::test_a_machine_gets_the_outputs_of_another_without_running_a_stage",
     "tests/test_working_page.py::test_a_remote_is_set_up_as_the_page_says",
 )
-TYPED = "tests/test_cli.py::test_what_is_typed_reaches_the_module_that_answers"
-PREDICT = (
-    "tests/test_cli.py::test_predict_answers_by_the_recorded_model_and_says_what_it_is_not_for"
-)
+TYPED = "tests/test_cli.py::test_arguments_reach_the_module_that_answers"
+PREDICT = "tests/test_cli.py::test_predict_uses_the_pipelines_model_and_warns_against_diagnosis"
 
 # A pattern for whole commands -> the tests that run them, or a script that CI runs line by line.
 RUN_BY: dict[str, tuple[str, ...]] = {
@@ -60,7 +58,7 @@ RUN_BY: dict[str, tuple[str, ...]] = {
     ),
     r"dvc (push|pull) --run-cache|dvc (push|pull|fetch --run-cache)|dvc repro --pull": S3[:1],
     r"dvc pull models/\S+ data/\S+ data/\S+": (
-        "tests/test_remote.py::test_half_an_object_is_not_taken_for_whole_where_the_remote_is_verified",
+        "tests/test_remote.py::test_half_an_object_is_noticed_where_the_remote_is_verified",
     ),
     r"dvc remote (add|modify) .*|git commit -m Name the team's storage \.dvc/config": S3[1:],
     r"dvc repro( evaluate)?": (
@@ -68,12 +66,7 @@ RUN_BY: dict[str, tuple[str, ...]] = {
     ),
     r"pneumonia (gate|ledger|confirm|summary|remote)( .*)?": (TYPED,),
     r"pneumonia predict( .*)?": (PREDICT,),
-    r"pneumonia export( .*)?": (
-        "tests/test_cli.py::test_export_writes_beside_the_model_what_the_card_says",
-    ),
-    r"python -m pneumonia.documents.card": (
-        "tests/documents/test_card.py::test_what_was_written_passes_the_check_and_what_is_stale_does_not",
-    ),
+    r"pneumonia export( .*)?": ("tests/test_cli.py::test_export_takes_the_files_of_one_run",),
     r"git fetch origin refs/exps/\*:refs/exps/\*": (
         "tests/test_working_page.py::test_experiments_of_another_clone_can_be_fetched",
     ),
@@ -393,13 +386,13 @@ def test_every_name_in_the_table_of_intervals_is_explained():
 
 def test_datasets_and_weights_are_described_by_their_records():
     data = text_of("docs/data.md")
-    for source in SOURCES.values():
-        assert f"| `{source.name}` |" in data
-        if source.remote is not None:
-            assert source.remote.file in data
-            assert f"{source.remote.n_bytes:,} bytes" in data
-            assert f"| `{source.name}` | `{source.remote.sha256}` |" in data
-            for (folder, _), number in source.counts.items():
+    for name, dataset in SOURCES.items():
+        assert f"| `{name}` |" in data
+        if dataset.remote is not None:
+            assert dataset.remote.file in data
+            assert f"{dataset.remote.n_bytes:,} bytes" in data
+            assert f"| `{name}` | `{dataset.remote.sha256}` |" in data
+            for (folder, _), number in dataset.counts.items():
                 row = next(line for line in data.splitlines() if line.startswith(f"| {folder} f"))
                 assert f" {number:,} |" in row
     rows = {
