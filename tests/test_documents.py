@@ -14,10 +14,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from dvc.cli.parser import get_main_parser
-from pneumonia.evaluation.interval_table import interval_table
 
 from pneumonia import recipes
 from pneumonia.data.datasets import SOURCES
+from pneumonia.evaluation.interval_table import interval_table
 from pneumonia.store.yaml12 import load_yaml, parse_yaml
 from pneumonia.training.weights import WEIGHTS
 
