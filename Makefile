@@ -1,4 +1,4 @@
-# What a person types. `make help` lists it. CI calls the same targets.
+# The commands for people; `make help` lists them. CI calls the same targets.
 SHELL := /bin/bash
 .SHELLFLAGS := -e -u -o pipefail -c
 .DEFAULT_GOAL := help
@@ -24,9 +24,9 @@ help:  ## list the targets
 demo: $(INSTALLED)  ## all six stages on drawn phantoms: no data, no internet, some 5 minutes
 	@pneumonia demo
 
-# PULL=1: a stage that another machine has finished and pushed comes from the remote.
+# PULL=1: take a stage from the remote if another machine has finished and pushed it.
 .PHONY: repro
-repro: $(INSTALLED)  ## what params.yaml says; RECIPE=name lays recipes/name.yaml over it; PULL=1
+repro: $(INSTALLED)  ## run params.yaml; RECIPE=name puts recipes/name.yaml on top; PULL=1
 	@$(if $(RECIPE),pneumonia repro '$(RECIPE)',dvc repro) $(if $(PULL),--pull)
 
 .PHONY: test
@@ -34,9 +34,8 @@ test: $(INSTALLED)  ## every test; those on real radiographs where PNEUMONIA_MIR
 	@python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: check
-check: $(INSTALLED)  ## lint, format, types, and what else guards the repository
-	ruff check .
-	ruff format --check .
+check: $(INSTALLED)  ## lint, format, schemas, file sizes, types, workflows
+	PRE_COMMIT_HOME=.cache/pre-commit pre-commit run --all-files
 	mypy
 	git ls-files -z .ci/run '*.sh' | xargs -0 shellcheck
 	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
@@ -75,7 +74,7 @@ push: $(INSTALLED)  ## data, models and run-cache to the remote
 	@dvc push --run-cache
 
 .PHONY: confirm
-confirm: $(INSTALLED)  ## the locked model again: does it give the recorded probabilities? CANDIDATE=folder
+confirm: $(INSTALLED)  ## evaluate the locked model again: the same probabilities? CANDIDATE=folder
 	@pneumonia confirm $(if $(CANDIDATE),--candidate '$(CANDIDATE)')
 
 .PHONY: summary
@@ -85,7 +84,7 @@ summary: $(INSTALLED)  ## what a reviewer reads, as Markdown; BASE, CANDIDATE, R
 		$(if $(PICTURES),--pictures '$(PICTURES)') --gate '$(REPORT)/gate.md' > '$(REPORT)/summary.md'
 
 .PHONY: report
-report: $(INSTALLED)  ## one HTML page of all that the recorded run tells: report/report.html
+report: $(INSTALLED)  ## one HTML page of the run's metrics and plots: report/report.html
 	@pneumonia report --output '$(REPORT)/report.html'
 
 .PHONY: record
@@ -94,7 +93,7 @@ record: $(INSTALLED)  ## write the recorded figures into README.md and MODEL_CAR
 	@python -m pneumonia.documents.card
 
 .PHONY: lock
-lock: $(INSTALLED)  ## pin every dependency anew from pyproject.toml, for Python 3.11 to 3.13
+lock: $(INSTALLED)  ## pin every dependency again from pyproject.toml, for Python 3.11 to 3.13
 	$(call pin,requirements.lock,)
 	$(call pin,requirements-gpu.lock,--extra gpu)
 pin = uv pip compile pyproject.toml --extra dev $(2) --upgrade --universal --python-version 3.11 \

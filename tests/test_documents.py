@@ -1,19 +1,23 @@
-"""The documents tell the truth: what they name exists, and what they draw and quote is so."""
+"""The documents tell the truth: what they name exists, and every command in them is run somewhere.
 
+A command that a reader may type is run by a test that `RUN_BY` names, or is listed in `NOT_RUN`
+with the reason. docs/working.md is played from top to bottom in tests/test_working_page.py.
+"""
+
+import ast
+import functools
 import itertools
 import re
 import shlex
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from dvc.cli.parser import get_main_parser
 
 from pneumonia import recipes
 from pneumonia.data.datasets import SOURCES
-from pneumonia.documents import card
-from pneumonia.documents import readme as recorded
-from pneumonia.errors import PipelineError
-from pneumonia.store.files import read_json, write_json
+from pneumonia.evaluation.interval_table import interval_table
 from pneumonia.store.yaml12 import load_yaml, parse_yaml
 from pneumonia.training.weights import WEIGHTS
 
@@ -21,36 +25,133 @@ ROOT = Path(__file__).parent.parent
 STAGES = load_yaml(ROOT / "dvc.yaml")["stages"]
 PARAMS = load_yaml(ROOT / "params.yaml")
 DOCUMENTS = sorted(
-    str(path.relative_to(ROOT)) for folder in (ROOT, ROOT / "docs") for path in folder.glob("*.md")
+    str(path.relative_to(ROOT))
+    for folder in (ROOT, ROOT / "docs", ROOT / ".github")
+    for path in folder.glob("*.md")
 )
+COMMANDS, OTHERS = {"sh", "bash", "console", "shell"}, {"text", "yaml", "json", "python"}
+PROGRAMS = "make|dvc|git|pneumonia|python|pre-commit|pip|source|export|rm"
+
+MAKE = "tests/test_makefile.py::test_targets_run_what_a_person_would_type"
+PAGE = "tests/test_working_page.py::test_the_page_can_be_followed_from_top_to_bottom"
+S3 = (
+    "tests/test_remote.py::test_a_machine_gets_the_outputs_of_another_without_running_a_stage",
+    "tests/test_working_page.py::test_a_remote_is_set_up_as_the_page_says",
+)
+TYPED = "tests/test_cli.py::test_arguments_reach_the_module_that_answers"
+PREDICT = "tests/test_cli.py::test_predict_uses_the_pipelines_model_and_warns_against_diagnosis"
+
+# A pattern for whole commands -> the tests that run them, or a script that CI runs line by line.
+RUN_BY: dict[str, tuple[str, ...]] = {
+    r"make (demo|test|check|fresh|summary|report)": (".ci/run",),
+    r"make gate( \w+=\S+)*": (".ci/run", MAKE),
+    r"make help": (
+        "tests/test_makefile.py::test_help_is_the_default_lists_every_target_and_installs_nothing",
+    ),
+    r"make (confirm|documents|ledger|pull|push|remote)": (MAKE,),
+    r"make repro( (RECIPE|PULL)=\w+)*": (MAKE,),
+    r"make repro LOCK=requirements-gpu.lock": (
+        "tests/test_makefile.py::test_a_gpu_machine_installs_from_its_own_lock",
+    ),
+    r"make \.venv/installed-requirements.lock": (
+        "tests/test_habits.py::test_the_dev_container_installs_by_the_makefiles_own_rule",
+    ),
+    r"dvc (push|pull) --run-cache|dvc (push|pull|fetch --run-cache)|dvc repro --pull": S3[:1],
+    r"dvc pull models/\S+ data/\S+ data/\S+": (
+        "tests/test_remote.py::test_half_an_object_is_noticed_where_the_remote_is_verified",
+    ),
+    r"dvc remote (add|modify) .*|git commit -m Name the team's storage \.dvc/config": S3[1:],
+    r"dvc repro( evaluate)?": (
+        "tests/test_pipeline.py::test_a_second_repro_does_nothing_and_says_so_within_five_seconds",
+    ),
+    r"pneumonia (gate|ledger|confirm|summary|remote)( .*)?": (TYPED,),
+    r"pneumonia predict( .*)?": (PREDICT,),
+    r"pneumonia export( .*)?": ("tests/test_cli.py::test_export_takes_the_files_of_one_run",),
+    r"git fetch origin refs/exps/\*:refs/exps/\*": (
+        "tests/test_working_page.py::test_experiments_of_another_clone_can_be_fetched",
+    ),
+}
+
+# A pattern for whole commands -> why no test runs them.
+NOT_RUN: dict[str, str] = {
+    r"make lock": "asks package registries, and its result is reviewed as a change",
+    r"source \.venv/bin/activate": "the tests run in an environment that is active",
+    r"export PNEUMONIA_(MIRROR|KEY)=.*": "sets a variable; tests set it to values of their own",
+    r"dvc repro split|dvc exp run -S fetch\.source=chestxray2017": (
+        "needs an archive that the tests do not have; parsed by DVC's own parser"
+    ),
+    r"dvc queue (start --jobs \d|start|logs rate-1 --follow|stop --kill)": (
+        "starts, follows or ends a worker in the background, which would outlive the test; the "
+        "trials themselves are run in the foreground"
+    ),
+    r"dvc commit|dvc exp run|dvc metrics diff|dvc status( --cloud)?|dvc gc --cloud": (
+        "named to say what it does, or that it should not be used"
+    ),
+    r"git hash-object|python -m stages\.finetune": "named to explain a value or a trap",
+    r"python -m pneumonia\.gate\.simulation": (
+        "ten minutes; a short simulation is run by tests/gate/test_simulation.py"
+    ),
+    r"python -m pneumonia\.schemas( --check)?": "run by a hook of `make check`",
+    r"pre-commit install": "writes a hook into the clone of the person who types it",
+}
 
 each_document = pytest.mark.parametrize("document", DOCUMENTS)
 
 
+@functools.cache
 def text_of(document: str) -> str:
     return (ROOT / document).read_text(encoding="utf-8")
 
 
-def blocks(text: str, language: str) -> list[str]:
-    """The fenced blocks of one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+def fences(text: str) -> list[tuple[str, str]]:
+    """Language and content of every fenced block."""
+    return re.findall(r"^ *```(\w*)\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
+
+
+def blocks(text: str, *languages: str) -> list[str]:
+    return [content for language, content in fences(text) if language in languages]
+
+
+def outside_fences(text: str) -> str:
+    return re.sub(r"^ *```.*?^ *```", "", text, flags=re.DOTALL | re.MULTILINE)
 
 
 def inline(text: str) -> list[str]:
     """What stands between single backticks, outside fenced blocks."""
-    return re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    return re.findall(r"`([^`\n]+)`", outside_fences(text))
 
 
-def commands(text: str) -> list[list[str]]:
-    """The words of every command that a reader may type: in `sh` blocks and between backticks."""
-    lines = [line for block in blocks(text, "sh") for line in block.splitlines()]
+def split_commands(lines: list[str]) -> list[list[str]]:
+    """The words of every command in lines of shell, without comments."""
     return [
         words
-        for line in [*lines, *inline(text)]
-        if re.match(r"(?:make|dvc|git|python|rm|source|export) ", line)
+        for line in lines
         for part in re.split(r" (?:&&|\|) ", line)
         if (words := shlex.split(part, comments=True))
     ]
+
+
+def commands(text: str) -> list[list[str]]:
+    """The words of every command that a reader may type: in blocks of shell and in backticks."""
+    typed = [line for block in blocks(text, *COMMANDS) for line in block.splitlines()]
+    named = [line for line in inline(text) if re.match(rf"(?:{PROGRAMS}) ", line)]
+    return split_commands([*typed, *named])
+
+
+# The changelog also names what is gone.
+ALL_COMMANDS = {
+    document: commands(text_of(document)) for document in DOCUMENTS if document != "CHANGELOG.md"
+}
+each_document_with_commands = pytest.mark.parametrize("document", ALL_COMMANDS)
+
+
+def played() -> set[str]:
+    """The commands of docs/working.md that the test of that page runs."""
+    return {
+        " ".join(words)
+        for words in commands(text_of("docs/working.md"))
+        if words[0] in ("dvc", "git", "rm")
+    }
 
 
 def outputs(stage: str) -> set[str]:
@@ -74,16 +175,59 @@ def is_there(path: str) -> bool:
     return bool(own & (written | hidden) or Path(path) in folders | ignored or path == "dvc.lock")
 
 
-def test_the_documents_that_a_reader_looks_for_are_there():
-    assert {"README.md", "MODEL_CARD.md", "CONTRIBUTING.md", "CHANGELOG.md"} <= set(DOCUMENTS)
-    assert (ROOT / "LICENSE").is_file()
+# ---- commands ----
 
 
 @each_document
+def test_every_fenced_block_says_its_language(document):
+    languages = {language for language, _ in fences(text_of(document))}
+    assert languages <= COMMANDS | OTHERS
+
+
+@each_document_with_commands
+def test_every_command_is_run_by_a_test_or_listed_with_a_reason(document):
+    for command in map(" ".join, ALL_COMMANDS[document]):
+        known = [p for p in (*RUN_BY, *NOT_RUN) if re.fullmatch(p, command)]
+        assert known or command in played(), f"{document}: `{command}` is run by no test"
+
+
+def test_no_pattern_is_idle_and_none_is_both_run_and_not_run():
+    typed = {" ".join(words) for found in ALL_COMMANDS.values() for words in found}
+    typed.add(load_yaml(ROOT / ".devcontainer/devcontainer.json")["postCreateCommand"])
+    for pattern in (*RUN_BY, *NOT_RUN):
+        assert any(re.fullmatch(pattern, command) for command in typed), pattern
+    for command in typed:
+        run, not_run = (any(re.fullmatch(p, command) for p in part) for part in (RUN_BY, NOT_RUN))
+        assert not (run and not_run), command
+
+
+@pytest.mark.parametrize("pattern", RUN_BY)
+def test_the_test_that_runs_a_command_exists(pattern):
+    for evidence in RUN_BY[pattern]:
+        file, _, name = evidence.partition("::")
+        if name:
+            functions = {
+                node.name
+                for node in ast.walk(ast.parse(text_of(file)))
+                if isinstance(node, ast.FunctionDef)
+            }
+            assert name in functions, evidence
+        else:
+            run = split_commands(text_of(file).splitlines())
+            assert any(re.fullmatch(pattern, " ".join(words)) for words in run), evidence
+
+
+def test_a_command_is_found_wherever_a_reader_meets_it():
+    text = "Type `make gate` or\n\n```sh\n# no\ndvc repro  # why\ngit add . && git commit\n```\n"
+    found = [" ".join(words) for words in commands(text)]
+    assert found == ["dvc repro", "git add .", "git commit", "make gate"]
+
+
+@each_document_with_commands
 def test_every_make_target_and_recipe_named_exists(document):
     targets = set(re.findall(r"^([a-z]+):", text_of("Makefile"), re.MULTILINE))
     known = {path.stem for path in (ROOT / "recipes").glob("*.yaml")} | {"NAME"}
-    for words in commands(text_of(document)):
+    for words in ALL_COMMANDS[document]:
         if words[0] == "make":
             assert {word for word in words[1:] if "=" not in word} <= targets, words
     assert set(re.findall(r"\bRECIPE=(\w+)", text_of(document))) <= known
@@ -92,10 +236,62 @@ def test_every_make_target_and_recipe_named_exists(document):
     }
 
 
+@each_document_with_commands
+def test_every_dvc_command_is_one_that_dvc_reads_and_its_values_are_accepted(document):
+    for words in ALL_COMMANDS[document]:
+        if words[0] != "dvc":
+            continue
+        read = get_main_parser().parse_args(words[1:])  # a wrong one exits
+        if words[1] == "repro":
+            assert set(read.targets) <= {"dvc.yaml", *STAGES}
+        settings = [text.split("=", 1) for text in getattr(read, "set_param", None) or []]
+        # A sweep names several values, by commas: each is to be accepted, with each of the others.
+        for values in itertools.product(*(listed.split(",") for _, listed in settings)):
+            overrides: dict = {}
+            for (name, _), value in zip(settings, values, strict=True):
+                section, key = name.split(".")
+                overrides.setdefault(section, {})[key] = parse_yaml(f"x: {value}", name)["x"]
+            recipes.check_sections(recipes.laid_over(PARAMS, overrides, document), document)
+
+
+# ---- names ----
+
+
+def test_there_are_at_most_ten_pages_and_the_readme_is_short():
+    assert len(list((ROOT / "docs").glob("*.md"))) <= 10
+    assert len(text_of("README.md").splitlines()) <= 150
+
+
+def test_the_documents_that_a_reader_looks_for_are_there():
+    assert {"README.md", "MODEL_CARD.md", "CONTRIBUTING.md", "CHANGELOG.md"} <= set(DOCUMENTS)
+    assert (ROOT / "LICENSE").is_file()
+
+
+@each_document
+def test_the_words_are_the_houses(document):
+    # Radiograph or image, metric, plot, baseline; plain English.
+    banned = r"\b(?:films?|figures?|pictures?|anew|reckon\w*|told|recorded state)\b"
+    prose = re.sub(r"`[^`]*`", "", outside_fences(text_of(document)))
+    prose = re.sub(r"\]\([^)]*\)|<!--.*?-->", "", prose, flags=re.DOTALL)
+    assert re.findall(banned, prose, re.IGNORECASE) == []
+
+
 def test_every_recipe_is_explained():
-    rows = re.findall(r"^\| `(\w+)` \|", text_of("docs/experiments.md"), re.MULTILINE)
-    for path in (ROOT / "recipes").glob("*.yaml"):
-        assert path.stem in rows
+    rows = re.findall(r"^\| `(\w+)` \|", text_of("docs/working.md"), re.MULTILINE)
+    assert {path.stem for path in (ROOT / "recipes").glob("*.yaml")} <= set(rows)
+
+
+def test_every_page_that_code_or_configuration_names_is_there():
+    sources = [*(ROOT / "src").rglob("*.py"), *(ROOT / "src").rglob("*.jinja")]
+    sources += [*(ROOT / "tests").rglob("*.py"), *ROOT.glob("*.yaml"), ROOT / "pyproject.toml"]
+    sources += [*(ROOT / "recipes").iterdir(), *(ROOT / ".github").rglob("*.*")]
+    named = {
+        (str(path.relative_to(ROOT)), page)
+        for path in sources
+        if path.is_file()
+        for page in re.findall(r"\bdocs/\w+\.md\b", path.read_text(encoding="utf-8"))
+    }
+    assert [(path, page) for path, page in sorted(named) if not (ROOT / page).exists()] == []
 
 
 @each_document
@@ -104,10 +300,12 @@ def test_every_path_named_exists_or_is_written_by_a_stage(document):
         word
         for word in inline(text_of(document))
         if re.fullmatch(r"[\w.-]+/[\w./-]*|[\w-]+\.(?:py|yaml|lock|md|toml|cff)", word)
-        and word not in ("val/", "model/")  # a folder of Kaggle's archive, and one of an export
+        # A folder of Kaggle's archive, one of an export, and a file that each team writes itself.
+        and word not in ("val/", "model/", ".github/CODEOWNERS")
         and "MACOSX" not in word
+        and document != "CHANGELOG.md"  # it names what has moved
     ]
-    for block in blocks(text_of(document), "sh"):
+    for block in blocks(text_of(document), *COMMANDS):
         named += re.findall(r"(?<!\S)(?:\.scratch|\.venv|recipes|src|data|models)/\S+", block)
     assert [path for path in named if not is_there(path)] == []
 
@@ -124,65 +322,77 @@ def test_every_parameter_named_exists(document):
 
 
 @each_document
-def test_every_dvc_command_is_one_that_dvc_reads_and_its_values_are_accepted(document):
-    for words in commands(text_of(document)):
-        if words[0] != "dvc":
-            continue
-        read = get_main_parser().parse_args(words[1:])  # a wrong one exits
-        if words[1] == "repro":
-            assert set(read.targets) <= {"dvc.yaml", *STAGES}
-        settings = [text.split("=", 1) for text in getattr(read, "set_param", None) or []]
-        # A sweep names several values, by commas: each is to be accepted, with each of the others.
-        for values in itertools.product(*(listed.split(",") for _, listed in settings)):
-            overrides: dict = {}
-            for (name, _), value in zip(settings, values, strict=True):
-                section, key = name.split(".")
-                overrides.setdefault(section, {})[key] = parse_yaml(f"x: {value}", name)["x"]
-            recipes.check_sections(recipes.laid_over(PARAMS, overrides, document), document)
-
-
-@each_document
 def test_every_variable_of_the_environment_named_is_read(document):
     code = "\n".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
     for name in re.findall(r"\b(?:PNEUMONIA|KERAS)_[A-Z]+\b", text_of(document)):
         assert f'"{name}"' in code, name
 
 
-def test_the_graph_drawn_is_the_graph_of_dvc_yaml():
-    (drawing,) = blocks(text_of("README.md"), "mermaid")
-    drawn = re.findall(r"^ *(\w+) -->(?:\|[^|]*\|)? (\w+)$", drawing, re.MULTILINE)
-    assert len(drawn) == drawing.count("-->")
-    real = {
-        (earlier, later)
-        for later in STAGES
-        for earlier in STAGES
-        if outputs(earlier) & set(STAGES[later]["deps"])
-    }
-    assert len(drawn) == len(set(drawn))
-    assert set(drawn) == real
+def anchors(document: str) -> set[str]:
+    """A document's headings as GitHub links to them."""
+    headings = re.findall(r"^#+ (.+)$", outside_fences(text_of(document)), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_the_tree_names_every_module_and_only_what_exists():
+@each_document
+def test_every_link_leads_to_a_file_and_a_heading_that_are_there(document):
+    for target in re.findall(r"\]\(([^)\s]+)\)", outside_fences(text_of(document))):
+        if target.startswith("https://"):
+            continue
+        file, _, anchor = target.partition("#")
+        path = (ROOT / document).parent / file if file else ROOT / document
+        assert path.exists(), target
+        assert not anchor or anchor in anchors(str(path.resolve().relative_to(ROOT))), target
+
+
+# ---- tables ----
+
+
+def test_the_table_of_stages_is_that_of_dvc_yaml():
+    table = text_of("README.md").split("\n## Stages\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \|[^|]+\|([^|]+)\|$", table, re.MULTILINE)
+    assert [stage for stage, _ in rows] == list(STAGES)
+    for stage, written in rows:
+        found = {Path(output) for output in outputs(stage)}
+        for path in map(Path, re.findall(r"`([^`]+)`", written)):
+            assert path in found | {parent for output in found for parent in output.parents}, path
+
+
+def test_the_packages_shown_are_those_that_there_are():
     (tree,) = blocks(text_of("README.md"), "text")
-    named, folder = set(), ""
-    for line in tree.splitlines():
-        names = re.findall(r"\S+\.py\b", line) if line.startswith(" ") else [line.split()[0]]
-        folder = names[0] if not line.startswith(" ") else folder
-        named |= {folder + name if line.startswith(" ") else name for name in names}
-    assert [path for path in named if not (ROOT / path).exists()] == []
-    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "src").rglob("*.py")}
-    assert {path for path in modules if not path.endswith("__init__.py")} <= named
+    shown = re.findall(r"^  (\w+)/ ", tree, re.MULTILINE)
+    packages = {path.parent.name for path in (ROOT / "src/pneumonia").glob("*/__init__.py")}
+    assert len(shown) == len(set(shown))
+    assert set(shown) == packages
 
 
-def test_sources_and_weights_are_described_by_their_records():
-    data, weights = text_of("docs/data.md"), text_of("docs/weights.md")
-    for source in SOURCES.values():
-        assert f"| `{source.name}` |" in data
-        if source.remote is not None:
-            assert source.remote.file in data
-            assert f"{source.remote.n_bytes:,} bytes" in data
-            assert f"| `{source.name}` | `{source.remote.sha256}` |" in data
-            for (folder, _), number in source.counts.items():
+def test_every_name_in_the_table_of_intervals_is_explained():
+    # Three patients of each kind in both splits, called rightly and wrongly.
+    rows = [
+        (f"{split}-{kind}-{i}", f"{split}-{kind}-{i}", kind, int(kind != "normal"), split, i / 4)
+        for split in ("validation", "test")
+        for kind in ("normal", "bacterial", "viral")
+        for i in range(1, 4)
+    ]
+    columns = ["name", "patient_id", "kind", "label", "split", "probability"]
+    table = interval_table(pd.DataFrame(rows, columns=columns), 0.5, 40, 1)
+    metrics = text_of("docs/metrics.md")
+    for column in ("threshold", "group", "metric"):
+        for name in table[column].unique():
+            assert f"`{name}`" in metrics, (column, name)
+    for method in table["method"].unique():
+        assert f"| {method} |" in metrics or method == "Wilson, patients", method
+
+
+def test_datasets_and_weights_are_described_by_their_records():
+    data = text_of("docs/data.md")
+    for name, dataset in SOURCES.items():
+        assert f"| `{name}` |" in data
+        if dataset.remote is not None:
+            assert dataset.remote.file in data
+            assert f"{dataset.remote.n_bytes:,} bytes" in data
+            assert f"| `{name}` | `{dataset.remote.sha256}` |" in data
+            for (folder, _), number in dataset.counts.items():
                 row = next(line for line in data.splitlines() if line.startswith(f"| {folder} f"))
                 assert f" {number:,} |" in row
     rows = {
@@ -190,13 +400,11 @@ def test_sources_and_weights_are_described_by_their_records():
         for backbone, of_backbone in WEIGHTS.items()
         for name, record in of_backbone.items()
     }
-    assert rows == set(
-        re.findall(r"^\| `(\w+)` \| `(\w+)` \| `([\w.-]+)` \|", weights, re.MULTILINE)
-    )
+    assert rows == set(re.findall(r"^\| `(\w+)` \| `(\w+)` \| `([\w.-]+)` \|", data, re.MULTILINE))
 
 
 @pytest.mark.parametrize("document", ["README.md", "MODEL_CARD.md"])
-def test_who_reads_the_first_page_knows_that_it_is_not_for_diagnosis(document):
+def test_the_first_page_says_that_this_is_not_for_diagnosis(document):
     # The model card begins with what machines read.
     assert "**Not for diagnosis.**" in text_of(document).split("\n---\n", 1)[-1][:1200]
 
@@ -205,125 +413,3 @@ def test_one_version_everywhere():
     version = re.search(r'^version = "(.+)"', text_of("pyproject.toml"), re.MULTILINE).group(1)
     assert str(parse_yaml(text_of("CITATION.cff"), "CITATION.cff")["version"]) == version
     assert f"\n## {version}" in text_of("CHANGELOG.md")
-
-
-def test_figures_quoted_are_the_figures_recorded():
-    # Without a record there is nothing to quote.
-    expected = ""
-    if (ROOT / recorded.METRICS).exists():
-        expected = recorded.readme_block(
-            read_json(ROOT / recorded.METRICS), read_json(ROOT / recorded.SHORTCUTS), PARAMS
-        )
-    assert recorded.block_of(text_of("README.md"), "README.md") == expected, (
-        "run `python -m pneumonia.documents.readme`"
-    )
-
-
-def test_every_picture_under_the_figures_is_one_that_evaluate_writes():
-    assert {f"plots/evaluate/{name}.png" for name in recorded.PICTURES} <= outputs("evaluate")
-
-
-# ---- the command that writes them ----
-
-
-def measured(tn: int, fp: int, fn: int, tp: int) -> dict:
-    """Counts, and figures that tell in the table where they came from."""
-    named = {"accuracy": 0.1, "precision": 0.2, "recall": 0.3, "specificity": 0.4}
-    return {"tn": tn, "fp": fp, "fn": fn, "tp": tp} | {
-        f"{name}{end}": value + extra
-        for name, value in named.items()
-        for end, extra in (("", 0.05), ("_low", 0.0), ("_high", 0.0999))
-    }
-
-
-AREA = {"roc_auc": 0.98, "roc_auc_low": 0.9, "roc_auc_high": 0.99}
-EVALUATE = {
-    "source": "phantoms",
-    "seed": 7,
-    "target_recall": 0.98,
-    "operating_threshold": 0.25,
-    "test": {"n_images": 10, "n_patients": 9, **AREA,
-             "at_operating_threshold": measured(1, 2, 3, 4), "at_half": measured(2, 1, 5, 2)},
-    "validation": {"n_images": 6, "n_patients": 5, **AREA,
-                   "at_operating_threshold": measured(3, 0, 1, 2), "at_half": measured(3, 0, 0, 3)},
-}  # fmt: skip
-
-SHORTCUTS = {
-    "thumbnail": {
-        "roc_auc": 0.88, "roc_auc_low": 0.85, "roc_auc_high": 0.91,
-        "roc_auc_behind": 0.02, "roc_auc_behind_low": -0.01, "roc_auc_behind_high": 0.05,
-    }
-}  # fmt: skip
-
-
-def test_the_table_puts_each_figure_into_its_row_and_column():
-    lines = recorded.figures_block(EVALUATE, PARAMS).splitlines()
-    rows = dict(line.strip("| ").split(" | ", 1) for line in lines if line.startswith("| "))
-    # Each made-up figure has the same interval in all columns but the paper's.
-    #                 test            test at 0.5     the paper             validation
-    assert rows["pneumonia missed"] == "3 of 7 | 5 of 7 | 39 of 390 | 1 of 3"
-    assert rows["false alarms"] == "2 of 3 | 1 of 3 | 50 of 234 | 0 of 3"
-    ours = "0.350 (0.300–0.400)"
-    # 351 of 390 is .900; the interval stands in many tables of Wilson's: .866–.926.
-    assert rows["recall (sensitivity)"] == f"{ours} | {ours} | 0.900 (0.866–0.926) | {ours}"
-    assert rows["specificity"].split(" | ")[2].startswith("0.786 ")  # 184 of 234
-    assert rows["precision"].split(" | ")[2].startswith("0.875 ")  # 351 of 401
-    assert rows["accuracy"].split(" | ")[2].startswith("0.857 ")  # 535 of 624
-    assert rows["specificity"].split(" | ")[0] == "0.450 (0.400–0.500)"
-    area = "0.980 (0.900–0.990)"
-    assert rows["ROC-AUC"] == f"{area} | {area} | 0.905 | {area}"
-
-
-def test_the_block_says_what_the_figures_are_of():
-    block = recorded.readme_block(EVALUATE, SHORTCUTS, PARAMS)
-    assert "phantoms (drawn, no patients)" in block
-    assert "Test: 10 images of 9 patients. Validation: 6 images of 5 patients." in block
-    assert "Operating threshold 0.250000, chosen on validation for a recall of 0.98." in block
-    assert f"Network `{PARAMS['model']['backbone']}`" in block
-    assert "seed 7" in block
-    assert "8×8 thumbnail has an area of 0.880 (0.850–0.910);" in block
-    assert "larger by 0.020 (-0.010–0.050)." in block
-    assert "![ROC curves of validation and test](plots/evaluate/roc.png)" in block
-
-
-def test_the_block_is_replaced_and_the_rest_of_the_document_kept():
-    text = "above\n<!-- recorded:begin -->\nold\n<!-- recorded:end -->\nbelow\n"
-    once = recorded.with_block(text, "| new |", "a.md")
-    assert once == "above\n<!-- recorded:begin -->\n| new |\n<!-- recorded:end -->\nbelow\n"
-    assert recorded.with_block(once, "| new |", "a.md") == once
-    assert recorded.block_of(once, "a.md") == "| new |"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "no marker",
-        "<!-- recorded:begin --> only one",
-        "<!-- recorded:end --> the wrong way round <!-- recorded:begin -->",
-        "<!-- recorded:begin --><!-- recorded:end --><!-- recorded:end -->",
-    ],
-)
-def test_a_document_without_both_markers_is_one_clear_error(text):
-    with pytest.raises(PipelineError, match=r"a\.md: expected <!-- recorded:begin --> and"):
-        recorded.with_block(text, "new", "a.md")
-
-
-def test_a_document_without_its_place_is_left_as_it_was_and_one_with_it_is_filled(tmp_path):
-    (tmp_path / "metrics").mkdir()
-    (tmp_path / "params.yaml").write_text(text_of("params.yaml"))
-    write_json(tmp_path / recorded.METRICS, EVALUATE)
-    write_json(tmp_path / recorded.SHORTCUTS, SHORTCUTS)
-    readme = tmp_path / "README.md"
-    readme.write_text("no marker")
-    with pytest.raises(PipelineError):
-        recorded.main(tmp_path)
-    assert readme.read_text() == "no marker"
-
-    readme.write_text("<!-- recorded:begin -->\n<!-- recorded:end -->\n")
-    recorded.main(tmp_path)
-    assert "| pneumonia missed | 3 of 7 |" in readme.read_text()
-    assert "plots/evaluate/roc.png" in readme.read_text()
-
-
-def test_the_model_card_is_that_of_the_recorded_run():
-    assert card.rendered(ROOT) == text_of("MODEL_CARD.md"), "run `make record`"

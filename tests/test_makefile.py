@@ -136,7 +136,7 @@ def test_the_mirror_is_absolute_before_dvc_sees_it(copy, given):
         (["repro", "PULL=1"], "dvc repro --pull"),
         (["repro", "RECIPE=paper", "PULL=1"], "pneumonia repro 'paper' --pull"),
         (["demo"], "pneumonia demo"),
-        (["check"], "ruff format --check ."),
+        (["check"], "pre-commit run --all-files"),
         (["check"], "mypy"),
         (["fresh"], "dvc repro --dry --allow-missing"),
         (["ledger"], "pneumonia ledger"),

@@ -23,7 +23,7 @@ from pneumonia.training.network import ModelParams, backbone_of, build_classifie
 SIDE = 32
 THRESHOLD = 0.118511
 MOBILENET = ModelParams(backbone="mobilenet_v2", weights="none", dropout=0.2, pixel_divisor=1.0)
-DOCS = Path(__file__).parents[2] / "docs/export.md"
+DOCS = Path(__file__).parents[2] / "docs/deployment.md"
 
 
 def a_run(folder, classifier):
@@ -119,9 +119,9 @@ def test_each_exported_file_gives_the_keras_probabilities_in_its_own_runtime(nam
 
 
 def blocks():
-    """Python of docs/export.md by heading."""
+    """Python of docs/deployment.md by heading."""
     found = re.findall(
-        r"^## (.+?)\n(?:(?!^## ).)*?```python\n(.*?)```", DOCS.read_text(), re.S | re.M
+        r"^### (.+?)\n(?:(?!^##).)*?```python\n(.*?)```", DOCS.read_text(), re.S | re.M
     )
     return dict(found)
 
@@ -131,22 +131,22 @@ def test_the_code_of_the_page_gives_the_pipelines_probability_of_a_jpeg(
     name, run, folders, tmp_path, monkeypatch
 ):
     pixels = np.random.default_rng(1).integers(0, 256, (40, 50, 3)).astype(np.uint8)
-    Image.fromarray(pixels).resize((300, 240)).save(tmp_path / "film.jpeg")
+    Image.fromarray(pixels).resize((300, 240)).save(tmp_path / "radiograph.jpeg")
     (expected,) = predict_probabilities(
         load_classifier(run.model),
         resized(
-            decode((tmp_path / "film.jpeg").read_bytes()),
+            decode((tmp_path / "radiograph.jpeg").read_bytes()),
             PreprocessParams(image_size=SIDE, resampling="bilinear", fit="squash"),
         )[None],
     )
     folder = folders[name]
-    (folder / "film.jpeg").write_bytes((tmp_path / "film.jpeg").read_bytes())
+    (folder / "radiograph.jpeg").write_bytes((tmp_path / "radiograph.jpeg").read_bytes())
     monkeypatch.chdir(folder)
     code, values = blocks(), {}
     heading = {"onnx": "ONNX", "savedmodel": "SavedModel", "tflite": "TFLite"}[name]
-    for part in ("From a film to an array", heading, "The verdict"):
+    for part in ("From a radiograph to an array", heading, "The verdict"):
         exec(code[part], values)
-    (folder / "film.jpeg").unlink()
+    (folder / "radiograph.jpeg").unlink()
     assert values["probability"] == pytest.approx(expected, abs=1e-5)
     assert values["verdict"] == ("pneumonia" if expected >= THRESHOLD else "normal")
 
