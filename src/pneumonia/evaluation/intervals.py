@@ -1,17 +1,25 @@
-"""How sure a figure is: Wilson's interval for a rate, resamples of patients for everything else."""
+"""How sure a metric is: Wilson's interval for a rate, resamples of patients for everything else."""
 
-import math
-from collections.abc import Iterator
-from statistics import NormalDist
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeAlias, TypeVar
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from pneumonia.evaluation.predictions import SPLITS
+
+Interval: TypeAlias = tuple[float, float]
+Key = TypeVar("Key")
 
 # Resamples held in memory at a time: 100 × 100,000 images are 80 MB.
 _CHUNK = 100
+# Stages that share the one seed of params.yaml draw from streams of their own.
+_BOOTSTRAP_STREAM = 6
 
 
-def wilson_interval(n_hits: int, n_total: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(n_hits: int, n_total: int, confidence: float = 0.95) -> Interval:
     """Two-sided interval (low, high) in [0, 1] for the rate n_hits / n_total, by Wilson's score.
 
     The unit is the image: images of one patient are treated as independent, which makes the
@@ -23,15 +31,13 @@ def wilson_interval(n_hits: int, n_total: int, confidence: float = 0.95) -> tupl
     Raises:
         ValueError: not 0 <= n_hits <= n_total with n_total > 0.
     """
-    if not 0 <= n_hits <= n_total or n_total == 0:
-        raise ValueError(f"a rate needs 0 <= n_hits <= n_total > 0, not {n_hits} of {n_total}")
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    rate = n_hits / n_total
-    scale = 1 + z**2 / n_total
-    middle = (rate + z**2 / (2 * n_total)) / scale
-    half = z * math.sqrt(rate * (1 - rate) / n_total + z**2 / (4 * n_total**2)) / scale
-    # At 0 and at 1 the end is the rate itself; in floating point it is a hair beside it.
-    return min(rate, max(0.0, middle - half)), max(rate, min(1.0, middle + half))
+    ends = binomtest(n_hits, n_total).proportion_ci(confidence, method="wilson")
+    return float(ends.low), float(ends.high)
+
+
+def resampling_seed(seed: int, split: str) -> list[int]:
+    """Seed of the resamples of one split: with it every metric has the very same patients."""
+    return [seed, _BOOTSTRAP_STREAM, SPLITS.index(split)]
 
 
 def patient_resamples(
@@ -68,20 +74,48 @@ def patient_resamples(
         yield weights
 
 
-def percentile_interval(resampled: NDArray[np.float64]) -> tuple[float, float]:
+def over_resamples(
+    measure: Callable[[NDArray[np.float64]], Mapping[Key, NDArray[np.float64]]],
+    rows: pd.DataFrame,
+    n_bootstrap: int,
+    seed: list[int],
+) -> tuple[dict[Key, float], dict[Key, NDArray[np.float64]]]:
+    """Each metric of one split, and its (n_bootstrap,) values over resamples of patients.
+
+    Args:
+        measure: from (n, n_images) weights of the images to (n,) values of each metric.
+        rows: one split, as `one_split` gives it.
+        n_bootstrap: number of resamples.
+        seed: of the resamples.
+    """
+    patients, y_true = rows["patient_id"].to_numpy(dtype=str), rows["label"].to_numpy()
+    chunks = [measure(w) for w in patient_resamples(patients, y_true, n_bootstrap, seed)]
+    once = measure(np.ones((1, len(rows))))
+    return (
+        {key: float(value[0]) for key, value in once.items()},
+        {key: np.concatenate([chunk[key] for chunk in chunks]) for key in once},
+    )
+
+
+def percentile_interval(resampled: NDArray[np.float64]) -> Interval:
     """The middle 95 % (low, high) of a metric's values over resamples, shape (n_bootstrap,).
 
-    Where no resample can differ, as with a perfect ranking, its width is 0: that is the
-    bootstrap's blindness, not certainty.
+    A resample on which the metric is undefined (NaN) is left out. Where no resample can differ, as
+    with a perfect ranking, the width is 0: that is the bootstrap's blindness, not certainty.
 
     Source: Efron, Bootstrap methods: another look at the jackknife, Ann. Stat. 7 (1979) 1–26.
     """
-    low, high = np.quantile(resampled, [0.025, 0.975])
+    low, high = np.nanquantile(resampled, [0.025, 0.975])
     return float(low), float(high)
 
 
-def with_interval(name: str, value: float, interval: tuple[float, float]) -> dict[str, float]:
-    """The metric and the ends of its interval under the names that `dvc metrics diff` shows."""
+def wider(a: Interval, b: Interval) -> Interval:
+    """The least interval that holds both."""
+    return min(a[0], b[0]), max(a[1], b[1])
+
+
+def with_interval(name: str, value: float, interval: Interval) -> dict[str, float]:
+    """The metric and the ends of its interval as columns name, name_low, name_high."""
     return {
         name: round(float(value), 6),
         f"{name}_low": round(interval[0], 6),

@@ -48,9 +48,49 @@ def rounded(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.round(probabilities, 6)
 
 
-def as_printed(predictions: pd.DataFrame) -> pd.DataFrame:
-    """The table with probabilities as text of six decimals: 0.000001, never 1e-06."""
-    return predictions.assign(probability=[f"{p:.6f}" for p in predictions["probability"]])
+def in_order(predictions: pd.DataFrame, names: pd.Series, key: bytes | None) -> pd.DataFrame:
+    """The predictions of the named images, in the order of the names.
+
+    Args:
+        predictions: the predictions table.
+        names: as the index of a split has them.
+        key: as in `split_predictions`.
+
+    Raises:
+        PipelineError: an image has no prediction.
+    """
+    shown = names if key is None else [pseudonym(key, name) for name in names]
+    of_name = predictions.set_index("name", drop=False)
+    missing = sorted(set(shown) - set(of_name.index))
+    if missing:
+        raise PipelineError(
+            "the predictions and the images are of different runs: expected a prediction of each "
+            f"image. Received: none of {len(missing)}, the first is {missing[0]}"
+        )
+    return of_name.loc[list(shown)].reset_index(drop=True)
+
+
+def as_printed(table: pd.DataFrame) -> pd.DataFrame:
+    """A table with its floats as text of six decimals: 0.000001, never 1e-06; none: empty."""
+    floats = table.select_dtypes("float").columns
+    texts = {name: ["" if v != v else f"{v:.6f}" for v in table[name]] for name in floats}
+    return table.assign(**texts)
+
+
+def one_split(predictions: pd.DataFrame, split: str) -> pd.DataFrame:
+    """The rows of one split by name, so that sums are the same to the last bit.
+
+    Raises:
+        PipelineError: a class is missing.
+    """
+    rows = predictions[predictions["split"] == split].sort_values("name", ignore_index=True)
+    n_pneumonia = int(rows["label"].sum())
+    if not 0 < n_pneumonia < len(rows):
+        raise PipelineError(
+            f"{split} must hold normal and pneumonia images, or its metrics are undefined. "
+            f"Received: {len(rows) - n_pneumonia} normal, {n_pneumonia} pneumonia"
+        )
+    return rows
 
 
 def checked(predictions: pd.DataFrame) -> pd.DataFrame:

@@ -16,9 +16,11 @@ from pneumonia.evaluation.intervals import (
     wilson_interval,
     with_interval,
 )
-from pneumonia.evaluation.metrics import counts, rates, weighted_areas
+from pneumonia.evaluation.metrics import rates
 from pneumonia.evaluation.paired import loss_bounds
 from pneumonia.evaluation.predictions import rounded
+from pneumonia.evaluation.threshold import counts
+from pneumonia.evaluation.weighted import weighted_curve
 from pneumonia.store.params import check
 
 CLEAN = "none"
@@ -189,16 +191,9 @@ def fell(table: pd.DataFrame, metric: str) -> NDArray[np.bool_]:
     return (table[f"{metric}_change_high"] < 0).to_numpy(dtype=np.bool_)
 
 
-def as_printed(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with its floats as text of six decimals: 0.000001, never 1e-06."""
-    floats = table.select_dtypes("float").columns
-    return table.assign(**{name: [f"{value:.6f}" for value in table[name]] for name in floats})
-
-
 def _areas(
     y_true: NDArray[np.int_], y_prob: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> tuple[float, NDArray[np.float64]]:
     """roc_auc of the sample, and (n,) of each weighting of its images."""
-    measured, _ = weighted_areas(y_true, y_prob, np.ones((1, len(y_true))))
-    areas, _ = weighted_areas(y_true, y_prob, weights)
-    return float(measured[0]), areas
+    once = weighted_curve(y_true, y_prob, np.ones((1, len(y_true)))).roc_auc()
+    return float(once[0]), weighted_curve(y_true, y_prob, weights).roc_auc()

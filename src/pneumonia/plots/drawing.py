@@ -1,9 +1,12 @@
-"""The house style of the pictures: colours, sizes, and PNG bytes that are the same every time.
+"""The house style: colours, sizes, headings, and PNG bytes that are the same every time.
 
-Figures are drawn without pyplot, which keeps global state.
+Plots are drawn without pyplot, which keeps global state. A change in this module draws the plots
+of `examine` again as well; the other modules belong to one of the two stages.
 """
 
 import io
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,32 +14,50 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pneumonia.evaluation.metrics import source_in_words
+from pneumonia.evaluation.metrics import dataset_in_words
 
-# Okabe and Ito's colours, told apart by colour-blind readers: https://jfly.uni-koeln.de/color/
-BLUE, VERMILLION, GREY = "#0072B2", "#D55E00", "#767676"
-COLOURS = {"train": GREY, "validation": VERMILLION, "test": BLUE}
-# And told apart in black and white.
-LINES = {"validation": "--", "test": "-"}
-MARKERS = {"train": "o", "validation": "s", "test": "o"}
+CLASSES = ("normal", "pneumonia")
+# Okabe and Ito's colours, which colour-blind readers tell apart: https://jfly.uni-koeln.de/color/
+BLUE, VERMILLION, GREY, BLACK = "#0072B2", "#D55E00", "#767676", "#000000"
 # 8 inches at 100 dots are 800 pixels: a README shows them one to one.
 DOTS_PER_INCH = 100
-# A palette makes the files a third as large; 64 colours hold greys and the edges of letters, and
-# colours that fade over a film need all that a palette can have.
-N_COLOURS, ALL_COLOURS = 64, 256
+# A palette makes the files a third as large. 128 colours also keep one that few pixels have, and
+# colours that fade over a radiograph need all that a palette can have.
+N_COLOURS, ALL_COLOURS = 128, 256
 
 
-def new_figure(height: float, title: str, source: str) -> Figure:
-    """An empty figure of README width whose heading ends in the source.
+def new_figure(height: float, title: str, dataset: str) -> Figure:
+    """An empty figure of README width whose heading ends in the dataset.
 
     Args:
         height: in inches; the width is 8.
         title: what is shown, of which split, and how many images.
-        source: name of the data source.
+        dataset: its name.
     """
     figure = Figure(figsize=(8, height), dpi=DOTS_PER_INCH, layout="constrained")
-    figure.suptitle(f"{title}\n{source_in_words(source)}", fontsize=11)
+    figure.suptitle(f"{title}\n{dataset_in_words(dataset)}", fontsize=11)
     return figure
+
+
+def n_images(evaluate: Mapping[str, Any], *splits: str) -> str:
+    """How much was measured, for a heading: test: 624 images of 428 patients.
+
+    Args:
+        evaluate: content of metrics/evaluate.json.
+        splits: whose numbers; several are separated by a semicolon.
+    """
+    return "; ".join(
+        f"{split}: {evaluate[split]['n_images']:,} images of "
+        f"{evaluate[split]['n_patients']:,} patients"
+        for split in splits
+    )
+
+
+def message_png(title: str, dataset: str, words: str) -> bytes:
+    """A plot that has nothing to show and says why."""
+    figure = new_figure(height=2.2, title=title, dataset=dataset)
+    figure.text(0.5, 0.4, words, ha="center", va="center", fontsize=12)
+    return as_png(figure)
 
 
 def as_png(figure: Figure, n_colours: int = N_COLOURS) -> bytes:
@@ -44,15 +65,15 @@ def as_png(figure: Figure, n_colours: int = N_COLOURS) -> bytes:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]  # matplotlib leaves both untyped
     pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
-    picture = Image.fromarray(pixels).convert("RGB")
-    picture = picture.quantize(n_colours, dither=Image.Dither.NONE)
+    image = Image.fromarray(pixels).convert("RGB")
+    image = image.quantize(n_colours, dither=Image.Dither.NONE)
     file = io.BytesIO()
-    picture.save(file, "PNG", optimize=True)
+    image.save(file, "PNG", optimize=True)
     return file.getvalue()
 
 
 def plain(axes: Axes) -> None:
-    """Give a chart its light grid, and take away the frame's upper and right side."""
+    """Give a plot its light grid, and take away the frame's upper and right side."""
     axes.grid(color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""Pictures of the corruptions, and of what they do to a classifier, as PNG bytes."""
+"""What corruptions of radiographs do to a classifier, and what they look like, as PNG bytes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,42 +12,49 @@ from numpy.typing import NDArray
 
 from pneumonia.evaluation.corruptions import CORRUPTIONS, Corruption, corrupted
 from pneumonia.evaluation.robustness import CLEAN, METRICS, SEVERITIES, fell
-from pneumonia.plots.drawing import BLUE, GREY, VERMILLION, as_png, new_figure, plain
+from pneumonia.plots.drawing import (
+    BLACK,
+    BLUE,
+    GREY,
+    VERMILLION,
+    as_png,
+    message_png,
+    new_figure,
+    plain,
+)
 
 _STYLES: dict[str, dict[str, Any]] = {
     "recall": {"color": BLUE, "linestyle": "-", "marker": "o"},
     "specificity": {"color": VERMILLION, "linestyle": "--", "marker": "s"},
-    "roc_auc": {"color": "#000000", "linestyle": ":", "marker": "D"},
+    "roc_auc": {"color": BLACK, "linestyle": ":", "marker": "D"},
 }
 _WORDS = {"recall": "recall", "specificity": "specificity", "roc_auc": "AUC"}
 _N_COLUMNS = 4
-_FILM_GREYS = 24  # more make the file large, and none of them is seen at this size
+_N_GREYS = 24  # more make the file large, and none of them is seen at this size
 
 
-def robustness_png(table: pd.DataFrame, evaluate: Mapping[str, Any]) -> bytes:
-    """Recall, specificity and AUC by severity, a panel a corruption; or that it was turned off.
+def robustness_png(table: pd.DataFrame, n_test: int, point: Mapping[str, Any]) -> bytes:
+    """Recall, specificity and AUC by severity, a panel a corruption, or that it was turned off.
 
     Args:
-        table: as `robustness.robustness` gives it.
-        evaluate: content of metrics/evaluate.json: the source, test and the threshold.
+        table: as `robustness` gives it.
+        n_test: images of test.
+        point: content of models/operating_point.json.
     """
-    title = "Robustness, test"
+    title, dataset = "Robustness, test", point["dataset"]
     if table.empty:
-        figure = new_figure(height=2.2, title=f"{title}: 0 images", source=evaluate["source"])
-        figure.text(
-            0.5, 0.4, "Turned off: robustness.n_images is 0.", ha="center", va="center", fontsize=12
-        )
-        return as_png(figure)
+        words = "Turned off: robustness.n_images is 0."
+        return message_png(f"{title}: 0 images", dataset, words)
     clean = table[table["corruption"] == CLEAN]
     of = clean.iloc[0]
     figure = new_figure(
         height=8.2,
-        title=f"{title}: {of['n_images']:,} of {evaluate['test']['n_images']:,} images "
+        title=f"{title}: {of['n_images']:,} of {n_test:,} images "
         f"({of['tp'] + of['fn']:,} pneumonia, {of['tn'] + of['fp']:,} normal), "
         f"{of['n_patients']:,} patients\n"
-        f"threshold {evaluate['operating_threshold']:.6f}; bands: 95 % intervals; "
-        "left end: the films as they came",
-        source=evaluate["source"],
+        f"threshold {point['operating_threshold']:.6f}; bands: 95 % intervals; "
+        "left end: not corrupted",
+        dataset=dataset,
     )
     n_rows = -(-len(CORRUPTIONS) // _N_COLUMNS)
     grid = figure.subplots(n_rows, _N_COLUMNS, sharey=True)
@@ -62,20 +69,20 @@ def robustness_png(table: pd.DataFrame, evaluate: Mapping[str, Any]) -> bytes:
     return as_png(figure)
 
 
-def corruptions_png(film: NDArray[np.uint8], source: str, seed: int) -> bytes:
-    """One film under each corruption at each of `SEVERITIES`, and as it came.
+def corruptions_png(image: NDArray[np.uint8], dataset: str, seed: int) -> bytes:
+    """One image under each corruption at each of `SEVERITIES`, and as it came.
 
     Args:
-        film: (side, side) uint8 in [0, 255]; of a public source, or a phantom.
-        source: name of the data source.
+        image: (side, side) uint8 in [0, 255]; of a public dataset, or a phantom.
+        dataset: its name.
         seed: of the corruptions.
     """
     n_rows = -(-len(CORRUPTIONS) // 2)
     n_severities = len(SEVERITIES)
     figure = new_figure(
         height=1.42 * n_rows + 0.7,
-        title=f"One film under each corruption, severities {', '.join(map(str, SEVERITIES))}",
-        source=source,
+        title=f"One image under each corruption, severities {', '.join(map(str, SEVERITIES))}",
+        dataset=dataset,
     )
     grid = figure.subplots(n_rows, 2 * n_severities)
     for axes in grid.flat:
@@ -85,20 +92,20 @@ def corruptions_png(film: NDArray[np.uint8], source: str, seed: int) -> bytes:
         cells = grid[row, column * n_severities : (column + 1) * n_severities]
         shown = [severity for severity in SEVERITIES if severity <= len(corruption.levels)]
         for axes, severity in zip(cells, shown, strict=False):  # some have fewer severities
-            pixels = corrupted(film[None], name, severity, seed)[0]
+            pixels = corrupted(image[None], name, severity, seed)[0]
             level = _level(corruption.levels[severity - 1])
-            _film(axes, pixels, f"{severity}: {level}" if len(shown) > 1 else "on")
+            _draw_image(axes, pixels, f"{severity}: {level}" if len(shown) > 1 else "on")
         cells[0].text(
             -0.06, 0.5, corruption.label, rotation=90, fontsize=9,
             ha="right", va="center", transform=cells[0].transAxes,
         )  # fmt: skip
         if len(shown) < n_severities:
-            _film(cells[-1], film, "as it came")
+            _draw_image(cells[-1], image, "as it came")
     return as_png(figure)
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, corruption: Corruption) -> None:
-    """Curves of one corruption; `rows` starts with the films as they came."""
+    """Curves of one corruption; `rows` starts with the images as they came."""
     places = np.arange(len(rows))  # even steps: the levels themselves have no common scale
     for metric in METRICS:
         style = _STYLES[metric]
@@ -136,9 +143,9 @@ def _legend(figure: Figure) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize=10)
 
 
-def _film(axes: Axes, film: NDArray[np.uint8], words: str) -> None:
-    step = 256 // _FILM_GREYS
-    greys = film // step * step + step // 2
+def _draw_image(axes: Axes, image: NDArray[np.uint8], words: str) -> None:
+    step = 256 // _N_GREYS
+    greys = image // step * step + step // 2
     axes.imshow(greys, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axes.set_title(words, fontsize=9, pad=2)
 
