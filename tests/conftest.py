@@ -203,3 +203,27 @@ def server() -> Iterator[Callable[[bytes], Server]]:
         one.closing.set()
         one.http.shutdown()
         one.http.server_close()
+
+
+@pytest.fixture(scope="session")
+def of_phantoms():
+    """All that a plot of predictions is drawn from, of phantoms; imported here: it draws."""
+    from made_plots import Measurements
+
+    return Measurements("phantoms")
+
+
+@pytest.fixture(scope="session")
+def of_patients():
+    """The same, of a public dataset."""
+    from made_plots import Measurements
+
+    return Measurements("chestxray2017-224")
+
+
+@pytest.fixture
+def figures(monkeypatch) -> list:
+    """The figures that a test draws, before they would become PNGs."""
+    from made_plots import keep_figures
+
+    return keep_figures(monkeypatch)

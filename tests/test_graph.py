@@ -1,4 +1,7 @@
-"""dvc.yaml tells the truth: what a stage declares is what its code imports, reads and writes."""
+"""dvc.yaml is true: what a stage declares is what its code imports, reads and writes.
+
+And the packages import each other in one direction, so that a folder has a price that one knows.
+"""
 
 import ast
 import functools
@@ -11,8 +14,30 @@ from pneumonia.store.yaml12 import load_yaml
 
 ROOT = Path(__file__).parent.parent
 STAGES = load_yaml(ROOT / "dvc.yaml")["stages"]
-# They cannot change a result: one prints errors, the other parses a command line.
-NOT_DECLARED = {"src/pneumonia/errors.py", "src/pneumonia/cli.py", "src/pneumonia/__init__.py"}
+# They cannot change a result: they print, parse a command line, or read the checkout.
+NOT_DECLARED = {
+    f"src/pneumonia/{name}.py"
+    for name in ("errors", "cli", "git", "progress", "quiet", "recipes", "remote")
+}
+
+# Whose import of whom is allowed: a package imports from the lines above its own, and from itself.
+LAYERS = (
+    ("errors", "progress", "quiet"),
+    ("store",),
+    ("data", "git"),
+    ("training",),
+    ("evaluation",),
+    ("recipes",),
+    ("plots", "gate", "serving"),
+    ("documents",),
+    ("remote", "schemas"),
+    ("cli", "stages"),
+)
+CODE = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (ROOT / "src").rglob("*.py")
+    if path.name != "__init__.py"
+)
 
 each_stage = pytest.mark.parametrize("stage", STAGES)
 
@@ -53,6 +78,12 @@ def imports_of_imports(file: str) -> set[str]:
     return seen
 
 
+def package(file: str) -> str:
+    """The package of a file, or the module's own name where it is in none: data, cli, stages."""
+    parts = Path(file).with_suffix("").parts
+    return parts[1] if parts[1] == "stages" else parts[2]
+
+
 def paths(entries: list) -> list[str]:
     return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
 
@@ -66,13 +97,13 @@ def declared_inputs(stage: str) -> list[str]:
 
 
 def path_constants(stage: str) -> set[str]:
-    """`NAME = Path("…")` at the top of the stage's module, but for params.yaml."""
+    """`Path("…")` in the constants at the top of the stage's module, but for params.yaml."""
     constants = {
-        node.value.args[0].value
-        for node in tree(f"src/stages/{stage}.py").body
-        if isinstance(node, ast.Assign)
-        and isinstance(node.value, ast.Call)
-        and ast.unparse(node.value.func) == "Path"
+        node.args[0].value
+        for statement in tree(f"src/stages/{stage}.py").body
+        if isinstance(statement, ast.Assign)
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Path"
     }
     return constants - {"params.yaml"}
 
@@ -81,9 +112,9 @@ def within(path: str, folder: str) -> bool:
     return Path(folder) in [Path(path), *Path(path).parents]
 
 
-def test_there_are_six_stages_in_the_order_in_which_data_flows():
+def test_there_are_eight_stages_in_the_order_in_which_data_flows():
     assert list(STAGES) == [
-        "fetch", "split", "preprocess", "train_frozen", "finetune", "evaluate",
+        "fetch", "split", "preprocess", "train_frozen", "finetune", "evaluate", "plot", "examine",
     ]  # fmt: skip
     written = set()
     for stage in STAGES:
@@ -103,11 +134,38 @@ def test_each_stage_says_what_it_does_and_runs_the_code_of_its_own_folder(stage)
 
 
 @each_stage
-def test_code_declared_is_code_imported(stage):
+def test_code_imported_is_code_declared_and_nothing_declared_is_idle(stage):
     own = f"src/stages/{stage}.py"
+    imported = ({own} | imports_of_imports(own)) - NOT_DECLARED
     declared = [path for path in paths(STAGES[stage]["deps"]) if path.startswith("src/")]
+    assert [file for file in imported if not any(within(file, path) for path in declared)] == []
+    assert [path for path in declared if not any(within(file, path) for file in imported)] == []
+    # Nor is a file declared that stands in a declared folder.
+    assert [p for p in declared if any(p != other and within(p, other) for other in declared)] == []
     assert len(declared) == len(set(declared))
-    assert set(declared) == ({own} | imports_of_imports(own)) - NOT_DECLARED
+
+
+def test_packages_import_in_one_direction():
+    level = {name: number for number, layer in enumerate(LAYERS) for name in layer}
+    assert {package(file) for file in CODE} <= set(level)
+    wrong = [
+        f"{file} imports {other}"
+        for file in CODE
+        for other in imports(file)
+        if package(file) != package(other) and level[package(other)] >= level[package(file)]
+    ]
+    assert wrong == []
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    assert [file for file in CODE if file in imports_of_imports(file)] == []
+
+
+def test_an_empty_init_cannot_change_a_result():
+    # So that `deps` need not name them.
+    for path in (ROOT / "src").rglob("__init__.py"):
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        assert all(isinstance(node, ast.Expr) for node in body), path
 
 
 @each_stage
@@ -117,12 +175,16 @@ def test_stages_do_not_import_each_other(stage):
 
 @each_stage
 def test_parameters_declared_are_parameters_read(stage):
-    read = {
-        node.args[1].value
-        for node in ast.walk(tree(f"src/stages/{stage}.py"))
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "load_section"
-    }
-    assert set(STAGES[stage].get("params", [])) == read
+    read = set()
+    for node in ast.walk(tree(f"src/stages/{stage}.py")):
+        # `load_section(…).leaf` checks a whole section and reads one leaf of it.
+        leaf = f".{node.attr}" if isinstance(node, ast.Attribute) else ""
+        call = node.value if isinstance(node, ast.Attribute) else node
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "load_section":
+            read.add(call.args[1].value + leaf)
+    # The call inside `load_section(…).leaf` was met as well, without its leaf.
+    whole = {name for name in read if any(other.startswith(f"{name}.") for other in read)}
+    assert set(STAGES[stage].get("params", [])) == read - whole
 
 
 def test_every_section_of_params_yaml_is_read_by_a_stage():
@@ -140,22 +202,27 @@ def test_paths_declared_are_paths_in_the_code(stage):
     assert [c for c in constants if not any(within(path, c) for path in declared)] == []
 
 
-def test_only_evaluate_depends_on_test_pixels():
+def test_only_evaluate_and_examine_see_test_pixels_and_only_preprocess_writes_them():
     test_pixels = "data/processed/test"
-    readers = [
-        stage
-        for stage in STAGES
-        if any(within(test_pixels, path) or within(path, test_pixels)
-               for path in declared_inputs(stage))
-    ]  # fmt: skip
-    assert readers == ["evaluate"]
+
+    def lead_there(stage: str, some: set[str]) -> bool:
+        return any(within(test_pixels, path) or within(path, test_pixels) for path in some)
+
+    readers = [stage for stage in STAGES if lead_there(stage, set(declared_inputs(stage)))]
+    assert readers == ["evaluate", "examine"]
     # Nor does another stage have a path that leads there.
-    assert [
-        stage for stage in STAGES if any(within(test_pixels, c) for c in path_constants(stage))
-    ] == [
-        "preprocess",  # writes them
-        "evaluate",
-    ]
+    named = [stage for stage in STAGES if lead_there(stage, path_constants(stage))]
+    assert named == ["preprocess", *readers]
+
+
+def test_what_only_plot_uses_does_not_open_test_again():
+    drawn = imports_of_imports("src/stages/plot.py")
+    opening = imports_of_imports("src/stages/evaluate.py")
+    assert {file for file in opening if package(file) == "plots"} == set()
+    assert "src/pneumonia/plots/curves.py" in drawn - imports_of_imports("src/stages/examine.py")
+    # Intervals, calibration and net benefit are measured again without an image.
+    for name in ("interval_table", "intervals", "calibration", "decision", "weighted"):
+        assert f"src/pneumonia/evaluation/{name}.py" not in opening
 
 
 @pytest.mark.parametrize("stage", ["fetch", "split", "preprocess", "train_frozen", "finetune"])
@@ -169,6 +236,13 @@ def test_all_outputs_before_evaluate_are_cached_so_that_the_run_cache_carries_th
         assert not options.get("persist", False), (
             f"{entry}: persist takes a stage out of the run-cache"
         )
+
+
+@pytest.mark.parametrize("stage", ["evaluate", "plot", "examine"])
+def test_what_git_keeps_is_metrics_and_plots_so_that_the_run_cache_restores_it(stage):
+    # A plain output that is not cached would make its stage run again in every clone.
+    outs = STAGES[stage].get("outs", [])
+    assert outs == (["models/operating_point.json"] if stage == "evaluate" else [])
 
 
 def test_what_git_ignores_is_what_dvc_caches():

@@ -81,7 +81,7 @@ def test_the_demo_does_not_depend_on_what_params_yaml_says():
         ("finetune:\n", "recipes/mine.yaml: finetune: expected keys with values. Received: None"),
         ("finetune:\n  epochs: 3.5\n", "recipes/mine.yaml: finetune.epochs must be int"),
         ("finetune:\n  epochs: '3'\n", "recipes/mine.yaml: finetune.epochs must be int"),
-        ("finetune:\n  epochs: -1\n", "recipes/mine.yaml: finetune.epochs must be at least 0"),
+        ("finetune:\n  epochs: -1\n", "recipes/mine.yaml: finetune.epochs must be in [0, 10000]"),
         ("model:\n  backbone: vgg\n", "recipes/mine.yaml: model.backbone must be one of"),
         # Weights of one backbone do not fit the other: EfficientNetV2S has no folded record.
         ("model:\n  weights: mobilenet_v2_imagenet_folded\n", "recipes/mine.yaml: model.weights"),

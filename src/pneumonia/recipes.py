@@ -17,7 +17,6 @@ from typing import Any
 
 from pneumonia.errors import PipelineError
 from pneumonia.git import git
-from pneumonia.store.params import as_section
 from pneumonia.store.yaml12 import load_yaml, parse_yaml
 
 PARAMS = Path("params.yaml")
@@ -124,12 +123,13 @@ def section_types() -> dict[str, type]:
     from pneumonia.data.splits import SplitParams
     from pneumonia.evaluation.metrics import EvaluateParams
     from pneumonia.evaluation.robustness import RobustnessParams
+    from pneumonia.store.params import Seed
     from pneumonia.training.augmentation import AugmentationParams
     from pneumonia.training.fit import PhaseParams
     from pneumonia.training.network import ModelParams
 
     return {
-        "seed": int,
+        "seed": Seed,
         "fetch": FetchParams,
         "phantoms": PhantomParams,
         "split": SplitParams,
@@ -149,6 +149,8 @@ def check_sections(params: Mapping[str, Any], where: str) -> None:
     Raises:
         PipelineError: a section is missing or unknown, or a key, type or value in one is wrong.
     """
+    from pneumonia.store.params import as_section  # pydantic: `pneumonia --help` needs none of it
+
     sections = section_types()
     if set(params) != set(sections):
         raise PipelineError(

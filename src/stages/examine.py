@@ -27,7 +27,7 @@ from pneumonia.plots.sanity import sanity_png
 from pneumonia.progress import reported
 from pneumonia.store.arrays import open_split
 from pneumonia.store.files import read_json, read_table, write_bytes, write_table
-from pneumonia.store.params import load_section
+from pneumonia.store.params import Seed, load_section
 from pneumonia.training.model_files import load_classifier, predict_probabilities
 
 MODEL = Path("models/finetune.keras")
@@ -45,7 +45,7 @@ log = logging.getLogger("examine")
 
 def main(root: Path = Path()) -> None:
     """Run the stage on the repository at `root`."""
-    seed = load_section(root / "params.yaml", "seed", int)
+    seed = load_section(root / "params.yaml", "seed", Seed)
     params = load_section(root / "params.yaml", "robustness", RobustnessParams)
     point = read_json(root / OPERATING_POINT)
     threshold = point["operating_threshold"]

@@ -14,7 +14,7 @@ from pneumonia.data.datasets import FetchParams
 from pneumonia.data.phantoms import PhantomParams
 from pneumonia.data.sources import as_text, counts_of, receive
 from pneumonia.errors import run_stage
-from pneumonia.store.params import check, load_section
+from pneumonia.store.params import Seed, load_section
 
 PARAMS = Path("params.yaml")
 ARCHIVE = Path("data/raw/radiographs.zip")
@@ -28,9 +28,7 @@ def main(root: Path = Path()) -> None:
     started = time.perf_counter()
     params = load_section(root / PARAMS, "fetch", FetchParams)
     phantoms = load_section(root / PARAMS, "phantoms", PhantomParams)
-    seed = load_section(root / PARAMS, "seed", int)
-    # Keras takes no other; said here, where every change of the seed passes, not after hours.
-    check(0 <= seed < 2**32, f"{root / PARAMS}: seed", f"be from 0 to {2**32 - 1}", seed)
+    seed = load_section(root / PARAMS, "seed", Seed)
     log.info("source: %s", params.source)
     receive(params, phantoms, seed, root / ARCHIVE, root / WORK)
     radiographs = list_radiographs(root / ARCHIVE)

@@ -21,7 +21,7 @@ from pneumonia.evaluation.metrics import EvaluateParams
 from pneumonia.evaluation.predictions import TEXT_COLUMNS, as_printed, one_split
 from pneumonia.plots import curves, probabilities, training_curves, verdicts
 from pneumonia.store.files import read_json, read_table, write_bytes, write_table
-from pneumonia.store.params import load_section
+from pneumonia.store.params import Seed, load_section
 
 PREDICTIONS = Path("metrics/predictions.csv")
 METRICS = Path("metrics/evaluate.json")
@@ -34,7 +34,7 @@ log = logging.getLogger("plot")
 
 def main(root: Path = Path()) -> None:
     """Run the stage on the repository at `root`."""
-    seed = load_section(root / "params.yaml", "seed", int)
+    seed = load_section(root / "params.yaml", "seed", Seed)
     n_bootstrap = load_section(root / "params.yaml", "evaluate", EvaluateParams).n_bootstrap
     predictions = read_table(root / PREDICTIONS, TEXT_COLUMNS)
     evaluate = read_json(root / METRICS)

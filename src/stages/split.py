@@ -21,7 +21,7 @@ from pneumonia.data.splits import (
 )
 from pneumonia.errors import run_stage
 from pneumonia.store.files import write_table
-from pneumonia.store.params import load_section
+from pneumonia.store.params import Seed, load_section
 
 ARCHIVE = Path("data/raw/radiographs.zip")
 MANIFEST = Path("data/split/manifest.csv")
@@ -34,7 +34,7 @@ def main(root: Path = Path()) -> None:
     """Write the manifest and the audit of byte-identical images."""
     started = time.monotonic()
     params = load_section(root / "params.yaml", "split", SplitParams)
-    seed = load_section(root / "params.yaml", "seed", int)
+    seed = load_section(root / "params.yaml", "seed", Seed)
     manifest = assign_splits(list_radiographs(root / ARCHIVE), params, seed)
     log.info("%d images by strategy %s; reading their bytes", len(manifest), params.strategy)
     with open_archive(root / ARCHIVE) as archive:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pneumonia.errors import run_stage
-from pneumonia.store.params import load_section
+from pneumonia.store.params import Seed, load_section
 from pneumonia.training.augmentation import AugmentationParams
 from pneumonia.training.fit import PhaseParams
 from pneumonia.training.network import ModelParams, freeze_backbone, load_pretrained
@@ -27,7 +27,7 @@ log = logging.getLogger("train_frozen")
 
 
 def main(root: Path = Path()) -> None:
-    seed = load_section(root / "params.yaml", "seed", int)
+    seed = load_section(root / "params.yaml", "seed", Seed)
     model = load_section(root / "params.yaml", "model", ModelParams)
     augmentation = load_section(root / "params.yaml", "augmentation", AugmentationParams)
     params = load_section(root / "params.yaml", "train_frozen", PhaseParams)
@@ -45,6 +45,7 @@ def main(root: Path = Path()) -> None:
         given=weights,
         model=root / MODEL,
         curves=root / CURVES,
+        metrics=None,
         scratch=root / SCRATCH,
     )
     run_phase(files, enter, model, augmentation, params, seed, log)

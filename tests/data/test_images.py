@@ -24,6 +24,7 @@ from pneumonia.data.images import (
     write_split,
 )
 from pneumonia.errors import PipelineError
+from pneumonia.store.params import as_section
 
 
 def encoded(image: Image.Image, picture_format: str = "PNG", **options: object) -> bytes:
@@ -223,13 +224,15 @@ def test_damage_is_a_refusal_or_a_picture_and_never_a_traceback(data):
 
 
 def params(size: int = 32, resampling: str = "nearest", fit: str = "squash") -> PreprocessParams:
-    return PreprocessParams(size, resampling, fit)  # type: ignore[arg-type]
+    return PreprocessParams(image_size=size, resampling=resampling, fit=fit)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("size", [31, 1025])
 def test_an_image_size_out_of_range_is_refused(size):
-    with pytest.raises(PipelineError, match=f"image_size must be 32 to 1024. Received: {size}"):
-        params(size)
+    with pytest.raises(
+        PipelineError, match=rf"image_size must be in \[32, 1024\]. Received: {size}"
+    ):
+        as_section(params().model_dump() | {"image_size": size}, "preprocess", PreprocessParams)
 
 
 def test_squash_fills_the_square_from_edge_to_edge():

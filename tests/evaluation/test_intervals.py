@@ -1,12 +1,21 @@
 """Intervals: Wilson's for rates, a bootstrap over patients for the rest."""
 
+import math
+from statistics import NormalDist
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
 
-from pneumonia.evaluation.intervals import patient_resamples, percentile_interval, wilson_interval
+from pneumonia.evaluation.intervals import (
+    over_resamples,
+    patient_resamples,
+    percentile_interval,
+    wider,
+    wilson_interval,
+)
 
 
 # The published table of what misses among the 390 pneumonia images of the test folder mean.
@@ -32,12 +41,15 @@ def test_wilson_intervals_of_the_test_folder(n_missed, low, high, one_sided_low)
     st.sampled_from([0.8, 0.9, 0.95, 0.99]),
 )
 @settings(max_examples=60)
-def test_wilson_agrees_with_scipy_and_contains_the_rate(hits_of_total, confidence):
+def test_wilsons_interval_solves_its_equation_and_contains_the_rate(hits_of_total, confidence):
     n_hits, n_total = hits_of_total
     low, high = wilson_interval(n_hits, n_total, confidence)
-    expected = binomtest(n_hits, n_total).proportion_ci(confidence, method="wilson")
-    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-12)
-    assert 0 <= low <= n_hits / n_total <= high <= 1
+    rate, z = n_hits / n_total, NormalDist().inv_cdf((1 + confidence) / 2)
+    assert 0 <= low <= rate <= high <= 1
+    for end in (low, high):
+        # Where the rate lies z standard errors away, with the error at the end itself.
+        distance = z * math.sqrt(end * (1 - end) / n_total)
+        assert abs(rate - end) == pytest.approx(distance, abs=1e-9)
 
 
 @given(st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -57,7 +69,7 @@ def test_nothing_missed_is_not_certainty():
 
 @pytest.mark.parametrize("hits_of_total", [(0, 0), (-1, 5), (6, 5)])
 def test_a_rate_of_nothing_has_no_interval(hits_of_total):
-    with pytest.raises(ValueError, match="a rate needs"):
+    with pytest.raises(ValueError, match="must"):
         wilson_interval(*hits_of_total)
 
 
@@ -98,6 +110,22 @@ def test_resamples_repeat_with_the_seed_and_follow_the_images():
     assert (weights[:, order] == resampled(patients[order], y_true[order])).all()
 
 
-def test_percentile_interval_is_the_middle_95_of_100():
+def test_percentile_interval_is_the_middle_95_of_100_and_forgets_what_is_undefined():
     # 0.025 and 0.975 of the way along 0, 1, … 200
     assert percentile_interval(np.arange(201.0)) == (5.0, 195.0)
+    assert percentile_interval(np.r_[np.nan, np.arange(201.0), np.nan]) == (5.0, 195.0)
+
+
+def test_the_wider_of_two_holds_both():
+    assert wider((0.2, 0.6), (0.1, 0.5)) == (0.1, 0.6)
+
+
+def test_over_resamples_measures_once_and_on_each_resample():
+    rows = pd.DataFrame({"patient_id": list("aabc"), "label": [1, 1, 0, 0]})
+    values, drawn = over_resamples(
+        lambda weights: {"n": weights.sum(axis=1), "ill": weights[:, 0]}, rows, 150, [1, 2]
+    )
+    assert values == {"n": 4, "ill": 1}
+    weights = resampled(rows["patient_id"], rows["label"])
+    np.testing.assert_array_equal(drawn["n"], weights.sum(axis=1))
+    np.testing.assert_array_equal(drawn["ill"], weights[:, 0])

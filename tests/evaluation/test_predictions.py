@@ -10,6 +10,8 @@ from pneumonia.evaluation.predictions import (
     TEXT_COLUMNS,
     as_printed,
     checked,
+    in_order,
+    one_split,
     split_predictions,
 )
 from pneumonia.store.files import read_table, write_table
@@ -117,3 +119,25 @@ def test_missing_columns_and_text_in_place_of_numbers_are_refused():
         checked(sound().drop(columns="kind"))
     with pytest.raises(PipelineError, match="probability must hold numbers"):
         checked(as_printed(sound()))
+
+
+def test_printed_floats_have_six_decimals_and_whole_numbers_none():
+    table = pd.DataFrame({"a": [1e-6, -0.5], "n": [3, 4], "words": ["x", "y"]})
+    assert as_printed(table).to_numpy().tolist() == [["0.000001", 3, "x"], ["-0.500000", 4, "y"]]
+
+
+def test_one_split_is_in_the_order_of_its_names_and_has_both_classes():
+    rows = one_split(sound().sample(frac=1, random_state=1), "test")
+    assert rows["name"].tolist() == ["test/a.jpeg", "test/b.jpeg", "test/c.jpeg"]
+    ill = sound()[lambda table: table["label"] == 1]
+    with pytest.raises(PipelineError, match=r"validation must hold .* 0 normal, 2 pneumonia"):
+        one_split(ill, "validation")
+
+
+@pytest.mark.parametrize("key", [None, b"a key of some length"])
+def test_predictions_come_back_in_the_order_of_the_images(key):
+    names = INDEX["name"]  # b, a, c
+    table = split_predictions(INDEX, Y_PROB, "test", key)
+    assert in_order(table, names, key)["probability"].tolist() == [0.123457, 0.0, 1.0]
+    with pytest.raises(PipelineError, match=r"different runs.* none of 1, the first is"):
+        in_order(table[1:], names, key)

@@ -13,7 +13,6 @@ from pneumonia.evaluation.robustness import (
     METRICS,
     SETTINGS,
     RobustnessParams,
-    as_printed,
     fell,
     robustness,
     sample,
@@ -224,13 +223,6 @@ def test_every_image_has_its_chance_of_the_sample():
     assert (np.abs(times / 400 - 0.4) < 0.1).all()  # four standard errors
 
 
-def test_the_printed_table_has_six_decimals_and_whole_counts(table):
-    row = as_printed(table.assign(recall_change=1e-6)).iloc[0]
-    assert row["recall_change"] == "0.000001"
-    assert row["level"] == "0.000000"
-    assert row["tp"] == 50
-
-
 def test_probabilities_count_to_six_decimals_as_in_the_predictions_table():
     films, rows = films_and_rows()
 
@@ -247,7 +239,7 @@ def test_accepted_sizes(n_images):
     assert section.n_images == n_images
 
 
-@pytest.mark.parametrize("n_images", [-1, 1, 19])
+@pytest.mark.parametrize("n_images", [1, 19])
 def test_other_sizes_are_refused_in_one_clear_line(n_images):
     with pytest.raises(PipelineError) as caught:
         as_section({"n_images": n_images}, "params.yaml: robustness", RobustnessParams)
@@ -257,13 +249,12 @@ def test_other_sizes_are_refused_in_one_clear_line(n_images):
 
 
 def test_no_two_stages_share_a_stream_of_draws():
-    from pneumonia.evaluation import activation_maps as maps
-    from pneumonia.evaluation import corruptions, metrics
+    from pneumonia.evaluation import corruptions, intervals, map_study
 
     streams = [
         module._STREAM,
         corruptions._STREAM,
-        maps._STREAM,
-        metrics._BOOTSTRAP_STREAM,
+        map_study._STREAM,
+        intervals._BOOTSTRAP_STREAM,
     ]
     assert len(set(streams)) == len(streams)

@@ -1,25 +1,25 @@
 """Two classifiers that see next to nothing of a lung, and how they are set beside the model."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from pneumonia.evaluation.metrics import EvaluateParams, evaluation
-from pneumonia.evaluation.predictions import COLUMNS
+from pneumonia.evaluation import shortcuts as module
+from pneumonia.evaluation.interval_table import interval_table, measured
+from pneumonia.evaluation.predictions import COLUMNS, as_printed
 from pneumonia.evaluation.shortcuts import (
+    TEXT_COLUMNS,
     metadata_probabilities,
-    shortcut_rows,
-    shortcuts,
+    shortcuts_table,
     thumbnail_probabilities,
     thumbnails,
 )
 from pneumonia.store.arrays import Split
+from pneumonia.store.files import read_table, write_table
 
 N = 40  # images of a split: 20 normal, then 20 pneumonia
 LABELS = np.repeat([0, 1], N // 2)
-SEED = [2017, 6, 1]
+SEED = 2017
 
 
 def split(images=None, **columns) -> Split:
@@ -38,6 +38,17 @@ def split(images=None, **columns) -> Split:
         }
     )
     return Split(images, index.assign(**columns))
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    monkeypatch.setattr(module, "N_BOOTSTRAP", 100)
+
+
+def rows_of(train: Split, test: Split, y_prob: np.ndarray) -> dict[tuple[str, ...], tuple]:
+    """(classifier, threshold, metric) -> value, low, high, n_hits, n_total, note."""
+    rows = shortcuts_table(train, test, y_prob, SEED).itertuples(index=False)
+    return {tuple(row[:3]): tuple(row[3:]) for row in rows}
 
 
 def greys(values) -> np.ndarray:
@@ -84,15 +95,15 @@ def test_what_a_thumbnail_cannot_show_is_not_learned():
     striped = np.full((N, 16, 16), 100, np.uint8)
     striped[LABELS == 1, :, ::2] = 50
     striped[LABELS == 1, :, 1::2] = 150
-    result = shortcuts(split(striped), split(striped), np.full(N, 0.5), 40, SEED)
-    assert result["thumbnail"]["roc_auc"] == 0.5
+    rows = rows_of(split(striped), split(striped), np.full(N, 0.5))
+    assert rows["thumbnail", "none", "roc_auc"][0] == 0.5
 
 
 # ---- the file metadata ----
 
 
 def test_a_size_that_goes_with_the_class_is_learned_though_not_by_its_order():
-    # Pneumonia between two sizes of normal films: no line through widths separates them.
+    # Pneumonia between two sizes of normal images: no line through widths separates them.
     width = np.where(LABELS, 1200, np.tile([900, 1600], N // 2))
     y_prob = metadata_probabilities(split(width=width), split(width=width))
     assert ((y_prob >= 0.5) == LABELS).all()
@@ -141,18 +152,16 @@ SIZES = np.tile([900, 1600], N // 2)
 @pytest.mark.parametrize(
     ("train", "test", "reason"),
     [
-        ({}, {}, "every film is 224×224 L"),
-        ({}, {"width": SIZES}, "every film of train is 224×224 L"),
-        ({"width": SIZES}, {}, "every film of test is 224×224 L"),
-        ({"mode": "RGB"}, {}, "every film of train is 224×224 RGB"),
+        ({}, {}, "every image is 224×224 L"),
+        ({}, {"width": SIZES}, "every image of train is 224×224 L"),
+        ({"width": SIZES}, {}, "every image of test is 224×224 L"),
+        ({"mode": "RGB"}, {}, "every image of train is 224×224 RGB"),
     ],
 )
-def test_metadata_that_cannot_tell_films_apart_get_a_reason_and_no_figure(train, test, reason):
-    result = shortcuts(split(BRIGHT, **train), split(BRIGHT, **test), LABELS * 1.0, 40, SEED)
-    assert result["metadata"] == {"carries_nothing": reason}
-    assert shortcut_rows(result)[2] == (
-        "file metadata", f"carries nothing: {reason}", "", "", "", "",
-    )  # fmt: skip
+def test_metadata_that_cannot_tell_images_apart_get_a_reason_and_no_area(train, test, reason):
+    rows = rows_of(split(BRIGHT, **train), split(BRIGHT, **test), LABELS * 1.0)
+    of_metadata = {key[1:]: row for key, row in rows.items() if key[0] == "metadata"}
+    assert of_metadata == {("none", "n_file_kinds"): (1, 1, 1, "", "", reason)}
 
 
 # ---- both ----
@@ -177,69 +186,58 @@ def test_each_is_measured_on_test_at_one_half_with_its_counts():
     y_prob = np.where(LABELS, 0.9, 0.1)
     y_prob[[0, 1]] = 0.5
     y_prob[-1] = 0.4
-    result = shortcuts(split(BRIGHT), split(BRIGHT), y_prob, 40, SEED)
-    at_half = result["model"]["at_half"]
-    assert {k: at_half[k] for k in ("tn", "fp", "fn", "tp")} == {
-        "tn": 18, "fp": 2, "fn": 1, "tp": 19,
-    }  # fmt: skip
-    assert (at_half["recall"], at_half["specificity"], at_half["accuracy"]) == (0.95, 0.9, 0.925)
-    assert at_half["recall_low"] < 0.95 < at_half["recall_high"]
+    rows = rows_of(split(BRIGHT), split(BRIGHT), y_prob)
+    found = {metric: rows["model", "half", metric] for metric in module.RATES}
+    assert {metric: (row[0], *row[3:5]) for metric, row in found.items()} == {
+        "accuracy": (0.925, "37", "40"),
+        "recall": (0.95, "19", "20"),
+        "specificity": (0.9, "18", "20"),
+    }
+    value, low, high = found["recall"][:3]
+    assert low < value < high
     # Of 400 pairs, 18 × 20 are ranked rightly and the two false alarms lie above the missed one.
-    assert result["model"]["roc_auc"] == (400 - 2) / 400
-    assert result["thumbnail"]["at_half"]["tp"] == 20
-    assert result["n_train_images"] == result["n_test_images"] == result["n_test_patients"] == N
+    assert rows["model", "none", "roc_auc"][0] == (400 - 2) / 400
+    assert rows["thumbnail", "half", "recall"][3:5] == ("20", "20")
 
 
 def test_behind_is_the_models_area_less_the_shortcuts():
     # The thumbnail knows nothing, the model all: 1 - 0.5, in every resample.
-    result = shortcuts(split(), split(), LABELS * 1.0, 40, SEED)
-    thumbnail = result["thumbnail"]
-    assert thumbnail["roc_auc_behind"] == 0.5
-    assert thumbnail["roc_auc_behind_low"] == thumbnail["roc_auc_behind_high"] == 0.5
+    rows = rows_of(split(), split(), LABELS * 1.0)
+    assert rows["thumbnail", "none", "roc_auc_behind"][:3] == (0.5, 0.5, 0.5)
+    assert ("model", "none", "roc_auc_behind") not in rows
 
 
 def test_the_difference_is_taken_resample_by_resample():
     # A model with the thumbnail's own probabilities varies as it does, and is never ahead of it.
     train = split(greys(np.concatenate([np.arange(50, 70), np.arange(60, 80)])))
-    result = shortcuts(train, train, thumbnail_probabilities(train, train), 200, SEED)
-    thumbnail = result["thumbnail"]
-    assert thumbnail["roc_auc_low"] < thumbnail["roc_auc"] < thumbnail["roc_auc_high"]
-    assert [thumbnail[f"roc_auc_behind{end}"] for end in ("", "_low", "_high")] == [0, 0, 0]
+    rows = rows_of(train, train, thumbnail_probabilities(train, train))
+    value, low, high = rows["thumbnail", "none", "roc_auc"][:3]
+    assert low < value < high
+    assert rows["thumbnail", "none", "roc_auc_behind"][:3] == (0, 0, 0)
 
 
-def test_the_models_area_and_interval_are_those_of_the_evaluation():
+def test_the_models_area_and_interval_are_those_of_the_intervals_table():
     random = np.random.default_rng(0)
     patients = np.repeat([f"p{i:02}" for i in range(N // 4)], 4)  # four images a patient
     y_prob = np.round(random.uniform(size=N) * 0.6 + LABELS * 0.3, 6)
     test = split(BRIGHT, patient_id=patients)
     table = test.index.assign(split="test", probability=y_prob)[list(COLUMNS)]
     other = table.assign(split="validation", name="v" + table["name"], patient_id="v" + patients)
-    expected = evaluation(
-        pd.concat([other, table], ignore_index=True), EvaluateParams(0.9, 300), 2017, "phantoms"
-    )["test"]
-    result = shortcuts(split(BRIGHT), test, y_prob, 300, SEED)
-    model = result["model"]
-    for name in ("roc_auc", "roc_auc_low", "roc_auc_high"):
-        assert model[name] == expected[name]
-    assert model["at_half"].items() <= expected["at_half"].items()
-    assert "roc_auc_behind" not in model
-    assert expected["n_patients"] == result["n_test_patients"] == N // 4
+    predictions = pd.concat([other, table], ignore_index=True)
+    expected = measured(interval_table(predictions, 0.5, module.N_BOOTSTRAP, SEED))
+    rows = rows_of(split(BRIGHT), test, y_prob)
+    area = expected["test", "none", "all", "roc_auc"]
+    assert rows["model", "none", "roc_auc"][:3] == (area.value, area.low, area.high)
+    for metric in module.RATES:
+        rate = expected["test", "half", "all", metric]
+        assert rows["model", "half", metric][:3] == (rate.value, rate.low, rate.high)
 
 
-def test_the_same_input_gives_the_same_strict_json():
+def test_the_table_is_the_same_every_time_and_comes_back_from_its_file(tmp_path):
     train = split(BRIGHT, width=np.where(LABELS, 900, 1600))
-    first, second = (
-        json.dumps(shortcuts(train, train, LABELS * 1.0, 40, SEED), allow_nan=False)
-        for _ in range(2)
-    )
-    assert first == second
-
-
-def test_a_table_has_the_model_first_and_an_interval_with_every_figure():
-    train = split(BRIGHT, width=np.where(LABELS, 900, 1600))
-    rows = shortcut_rows(shortcuts(train, train, LABELS * 1.0, 40, SEED))
-    assert [row[0] for row in rows] == ["the model", "8×8 thumbnail", "file metadata"]
-    assert rows[0][1:3] == ("1.000 (1.000–1.000)", "")
-    assert rows[1][2] == "0.000 (0.000–0.000)"
-    # 20 of 20: Wilson's lower end is 20 / (20 + 1.96²) = .839; of 40 it is .912.
-    assert rows[2][3:] == ("1.000 (0.912–1.000)", "1.000 (0.839–1.000)", "1.000 (0.839–1.000)")
+    first, second = (shortcuts_table(train, train, LABELS * 1.0, SEED) for _ in range(2))
+    pd.testing.assert_frame_equal(first, second)
+    assert list(dict.fromkeys(first["classifier"])) == ["model", "thumbnail", "metadata"]
+    write_table(tmp_path / "shortcuts.csv", as_printed(first))
+    back = read_table(tmp_path / "shortcuts.csv", TEXT_COLUMNS)
+    pd.testing.assert_frame_equal(back, first, check_dtype=False)

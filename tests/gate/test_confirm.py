@@ -89,7 +89,9 @@ def record(root: Path, predictions: pd.DataFrame) -> None:
     (root / "metrics").mkdir(exist_ok=True)
     as_printed(predictions).to_csv(root / "metrics/predictions.csv", index=False)
     # The highest threshold that reaches a recall of 1 on validation is 0.4.
-    metrics = evaluation(predictions, EvaluateParams(1.0, 40), seed=1, source="phantoms")
+    metrics = evaluation(
+        predictions, EvaluateParams(target_recall=1.0, n_bootstrap=40), seed=1, source="phantoms"
+    )
     assert metrics["operating_threshold"] == pytest.approx(0.4, abs=1e-3)
     (root / "metrics/evaluate.json").write_text(json.dumps(metrics))
     lock(root)

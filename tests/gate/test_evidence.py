@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from pneumonia.evaluation.clinical import KEYS, clinical
 
 from gate_repository import (
     N_TEST,
@@ -15,7 +16,6 @@ from gate_repository import (
 )
 from pneumonia.data.privacy import pseudonym
 from pneumonia.errors import PipelineError
-from pneumonia.evaluation.clinical import KEYS, clinical
 from pneumonia.gate.evidence import evidence, refuse_another_test_set
 from pneumonia.git import commit_of, git
 

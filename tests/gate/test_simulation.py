@@ -3,7 +3,6 @@
 import logging
 import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +27,8 @@ from pneumonia.gate.verdict import POLICY, RuleResult
 from pneumonia.store.files import write_table
 
 ROOT = Path(__file__).parents[2]
-RULES = replace(
-    parse_policy((ROOT / POLICY).read_text(encoding="utf-8"), str(POLICY)).rules, n_bootstrap=1000
+RULES = parse_policy((ROOT / POLICY).read_text(encoding="utf-8"), str(POLICY)).rules.model_copy(
+    update={"n_bootstrap": 1000}
 )
 # As many images and patients as the study's test folder, about: bacterial by three, viral and
 # normal mostly alone.

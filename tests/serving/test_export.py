@@ -136,7 +136,7 @@ def test_the_lines_of_the_page_give_the_pipelines_probability_of_a_jpeg(
         load_classifier(run.model),
         resized(
             decode((tmp_path / "film.jpeg").read_bytes()),
-            PreprocessParams(SIDE, "bilinear", "squash"),
+            PreprocessParams(image_size=SIDE, resampling="bilinear", fit="squash"),
         )[None],
     )
     folder = folders[name]

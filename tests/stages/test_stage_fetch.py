@@ -144,15 +144,15 @@ def test_killed_in_mid_download_it_goes_on_from_there(root, small_entries, zippe
         (PARAMS.replace("seed: 7", "seed: many"), "seed must be int"),
         (
             PARAMS.replace("seed: 7", "seed: -1"),
-            r"params\.yaml: seed must be from 0 to 4294967295\. Received: -1$",
+            r"params\.yaml: seed must be in \[0, 4294967295\]\. Received: -1$",
         ),
         # 2³²: it used to pass here and to end in a traceback of Keras in train_frozen.
         (
             PARAMS.replace("seed: 7", "seed: 4294967296"),
-            r"params\.yaml: seed must be from 0 to 4294967295\. Received: 4294967296$",
+            r"params\.yaml: seed must be in \[0, 4294967295\]\. Received: 4294967296$",
         ),
         (PARAMS.replace("archive:", "archiv:"), "missing archive; unknown archiv"),
-        (PARAMS.replace("image_size: 32", "image_size: 3"), "image_size must be from 32"),
+        (PARAMS.replace("image_size: 32", "image_size: 3"), r"image_size must be in \[32, 1024\]"),
     ],
 )
 def test_wrong_parameters_stop_before_anything_is_written(root, params, message):

@@ -113,7 +113,7 @@ def test_a_refused_split_writes_nothing(tmp_path):
     ("params", "message"),
     [
         (PARAMS.replace("paper", "random"), "strategy must be one of paper, patient, block"),
-        (PARAMS.replace("0.5", "1.5"), r"params.yaml: split.validation_share must be above 0"),
+        (PARAMS.replace("0.5", "1.5"), r"params.yaml: split.validation_share must be in \(0, 1\)"),
         (PARAMS.replace("seed: 1", "seed: x"), "seed must be int. Received: 'x'"),
         (PARAMS.replace("seed: 1", ""), "section `seed` is missing"),
     ],

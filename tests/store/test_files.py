@@ -169,3 +169,20 @@ def test_a_table_that_is_missing_or_empty_or_lacks_a_column_is_named(tmp_path):
 def test_the_sha256_of_a_file_is_that_of_its_bytes(tmp_path):
     (tmp_path / "f").write_bytes(b"radiograph")
     assert sha256_of(tmp_path / "f") == hashlib.sha256(b"radiograph").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        # pandas takes a field too many for the name of its row: a patient's name would pass unseen.
+        ("name,label\nsecret,person1,1\n", "3 fields in line 2 under 2 headings"),
+        ("name,label\nperson1,1\nperson2\n", "1 fields in line 3 under 2 headings"),
+        (",name\n0,person1\n", r"the heading \['', 'name'\]"),
+        ("name,name\na,b\n", r"the heading \['name', 'name'\]"),
+        ("", r"the heading \[\]"),
+    ],
+)
+def test_a_table_has_one_heading_a_column_and_one_field_a_heading(tmp_path, text, reason):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(PipelineError, match=rf"t\.csv: expected a table .* Received: {reason}$"):
+        read_table(tmp_path / "t.csv")

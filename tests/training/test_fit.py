@@ -1,9 +1,10 @@
 """The parts of a training phase, each on its own; test_stage_training.py has the phases whole."""
 
-import dataclasses
 import logging
 import math
 import multiprocessing
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,12 +14,16 @@ from hypothesis import strategies as st
 from pneumonia.errors import PipelineError
 from pneumonia.store.arrays import open_split
 from pneumonia.store.params import as_section
+from pneumonia.training import fit as fit_module
+from pneumonia.training import state as state_module
 from pneumonia.training.augmentation import AugmentationParams
 from pneumonia.training.fit import (
     PhaseParams,
     balanced_class_weights,
     compiled_trainer,
     duration,
+    is_better,
+    progress_callback,
     validation_metrics,
 )
 from pneumonia.training.state import Progress, StateFile, exclusive, fingerprint
@@ -139,8 +144,8 @@ def network():
     ],
 )
 def test_the_learning_rate_follows_its_schedule(network, schedule, warmup, rates):
-    params = dataclasses.replace(
-        PHASE, epochs=2, learning_rate=0.01, schedule=schedule, warmup_epochs=warmup
+    params = PHASE.model_copy(
+        update={"epochs": 2, "learning_rate": 0.01, "schedule": schedule, "warmup_epochs": warmup}
     )
     trainer = compiled_trainer(network, 8, AUGMENTATION, params, batches_per_epoch=10)
     for step, rate in rates.items():
@@ -158,7 +163,7 @@ def test_weight_decay_spares_biases_and_batchnorm(network):
 
 
 def test_smoothed_labels_enter_the_training_loss(network):
-    params = dataclasses.replace(PHASE, label_smoothing=0.1)
+    params = PHASE.model_copy(update={"label_smoothing": 0.1})
     trainer = compiled_trainer(network, 8, AUGMENTATION, params, batches_per_epoch=1)
     # 1 becomes 0.95: -(0.95 log 0.8 + 0.05 log 0.2)
     expected = -(0.95 * math.log(0.8) + 0.05 * math.log(0.2))
@@ -224,23 +229,26 @@ def test_the_fingerprint_tells_a_parameter_and_a_byte_of_an_input(tmp_path):
     file.write_bytes(b"a")
     first = fingerprint([PHASE], [file])
     assert fingerprint([PHASE], [file]) == first
-    assert fingerprint([dataclasses.replace(PHASE, patience=4)], [file]) != first
+    assert fingerprint([PHASE.model_copy(update={"patience": 4})], [file]) != first
     file.write_bytes(b"b")
     assert fingerprint([PHASE], [file]) != first
 
 
-def test_the_fingerprint_tells_the_code(tmp_path, monkeypatch):
-    import sys
-    import types
-
-    module = types.ModuleType("pneumonia.new")
-    module.__file__ = str(tmp_path / "new.py")
-    (tmp_path / "new.py").write_text("x = 1")
-    before = fingerprint([], [])
-    monkeypatch.setitem(sys.modules, "pneumonia.new", module)
+def test_the_fingerprint_tells_the_code_that_a_training_depends_on_and_no_other(
+    tmp_path, monkeypatch
+):
+    package = tmp_path / "pneumonia"
+    shutil.copytree(Path(state_module.__file__).parents[1], package)
+    monkeypatch.setattr(state_module, "__file__", str(package / "training" / "state.py"))
     first = fingerprint([], [])
-    (tmp_path / "new.py").write_text("x = 2")
-    assert len({before, first, fingerprint([], [])}) == 3
+    for name in ("errors.py", "quiet.py", "progress.py", "gate/verdict.py"):
+        (package / name).write_text("# changed")
+    assert fingerprint([], []) == first
+    for name in ("store/files.py", "training/batches.py", "data/remote_file.py"):
+        before = fingerprint([], [])
+        with (package / name).open("a") as file:
+            file.write("# changed")
+        assert fingerprint([], []) != before
 
 
 def hold(folder, ready, release):
@@ -267,8 +275,8 @@ def test_a_second_training_in_the_same_scratch_folder_gets_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"epochs": -1}, "epochs must be at least 0. Received: -1"),
-        ({"batch_size": 0}, "batch_size must be at least 1. Received: 0"),
+        ({"epochs": -1}, "epochs must be in [0, 10000]. Received: -1"),
+        ({"batch_size": 0}, "batch_size must be in [1, 65536]. Received: 0"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0. Received: 0.0"),
         ({"warmup_epochs": 8}, "warmup_epochs must be below epochs (8). Received: 8"),
         (
@@ -276,14 +284,19 @@ def test_a_second_training_in_the_same_scratch_folder_gets_one_line(tmp_path):
             "warmup_epochs must be 0 unless schedule is cosine. Received: 1",
         ),
         ({"optimizer": "adam"}, "weight_decay must be 0 unless optimizer is adamw. Received: 0.01"),
-        ({"patience": 0}, "patience must be at least 1. Received: 0"),
+        ({"patience": 0}, "patience must be in [1, 10000]. Received: 0"),
+        (
+            {"select": "last", "patience": 7},
+            "patience must be at least epochs (8) where select is last. Received: 7",
+        ),
+        ({"ema_decay": 1.0}, "ema_decay must be in [0, 1). Received: 1.0"),
         ({"label_smoothing": 1.0}, "label_smoothing must be in [0, 1). Received: 1.0"),
     ],
 )
 def test_a_phase_that_cannot_be_is_refused(change, sentence):
     with pytest.raises(PipelineError) as error:
-        dataclasses.replace(PHASE, **change)
-    assert str(error.value) == sentence
+        as_section(PHASE.model_dump() | change, "finetune", PhaseParams)
+    assert str(error.value) == f"finetune.{sentence}"
 
 
 @given(st.lists(st.sampled_from([0, 1]), min_size=2).filter(lambda ls: len(set(ls)) == 2))
@@ -292,3 +305,92 @@ def test_balanced_weights_keep_the_number_of_images(labels):
     weights = np.array(balanced_class_weights(labels))
     assert weights[labels].sum() == pytest.approx(len(labels))
     assert weights[0] * (labels == 0).sum() == pytest.approx(weights[1] * (labels == 1).sum())
+
+
+def batches_of(network_size=8):
+    rng = np.random.default_rng(0)
+    still = {"affine": np.array([[1, 0, 0, 0, 1, 0, 0, 0]] * 4, np.float32),
+             "tone": np.array([[1, 1, 0]] * 4, np.float32)}  # fmt: skip
+    films = rng.integers(0, 256, (4, network_size, network_size, 1)).astype(np.uint8)
+    return {"radiograph": films, **still}, np.array([[0.0], [1], [1], [0]], np.float32)
+
+
+def a_network(seed=1):
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Dense(1, "sigmoid"),
+        ]
+    )
+
+
+def test_averaged_weights_are_those_counted_by_hand_and_the_trained_ones_go_on():
+    params = PHASE.model_copy(update={"ema_decay": 0.75})
+    trained, given = a_network(), a_network()
+    trainer = compiled_trainer(trained, 8, AUGMENTATION, params, batches_per_epoch=4)
+    x, y = batches_of()
+    kernels = []
+    for _ in range(3):  # three epochs of one step
+        trainer.fit(x, y, verbose=0)
+        kernels.append(np.asarray(trained.trainable_variables[0]))
+    trainer.average_into(given.trainable_variables)
+    # the first step starts the average: a1 = k1, a2 = 3/4 a1 + 1/4 k2, a3 = 3/4 a2 + 1/4 k3
+    expected = 0.75 * (0.75 * kernels[0] + 0.25 * kernels[1]) + 0.25 * kernels[2]
+    np.testing.assert_allclose(np.asarray(given.trainable_variables[0]), expected, rtol=1e-5)
+    plain = a_network()
+    other = compiled_trainer(
+        plain, 8, AUGMENTATION, PHASE.model_copy(update={"ema_decay": 0.0}), batches_per_epoch=4
+    )
+    for _ in range(3):
+        other.fit(x, y, verbose=0)
+    np.testing.assert_array_equal(np.asarray(plain.trainable_variables[0]), kernels[2])
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, 0.001])
+def test_gradients_are_clipped_by_their_common_norm(clip_norm):
+    params = PHASE.model_copy(update={"clip_norm": clip_norm})
+    trainer = compiled_trainer(a_network(), 8, AUGMENTATION, params, batches_per_epoch=4)
+    assert trainer.optimizer.global_clipnorm == (clip_norm or None)
+
+
+ROWS = [
+    {"eval/loss": 0.5, "eval/roc_auc": 0.9},
+    {"eval/loss": 0.4, "eval/roc_auc": 0.8},
+    {"eval/loss": 0.4, "eval/roc_auc": 0.9},
+]
+
+
+@pytest.mark.parametrize(
+    ("select", "better"),
+    [
+        ("lowest_loss", (True, False)),  # 0.4 after 0.5; a tie leaves the first
+        ("best_auc", (False, True)),
+        ("last", (True, True)),
+    ],
+)
+def test_what_select_calls_better(select, better):
+    first, second, third = ROWS
+    assert (is_better(second, first, select), is_better(third, second, select)) == better
+
+
+def test_time_left_leaves_out_the_graph_of_the_first_batch(monkeypatch, caplog):
+    clock = iter([0.0, 100.0, 101.0, 140.0])  # 100 s of graph, then 10 images a second
+    monkeypatch.setattr(fit_module.time, "monotonic", lambda: next(clock))
+    bar = progress_callback("epoch 1/3", 1000, 10, log)
+    with caplog.at_level(logging.INFO):
+        bar.on_train_begin()
+        bar.on_train_batch_end(0)
+        assert bar.rate() is None
+        bar.on_train_batch_end(1)
+        assert bar.rate() == 10
+        bar.on_train_batch_end(40)
+    assert bar.rate() == 10
+    assert [record.message for record in caplog.records] == [
+        "epoch 1/3: 20 of 1000 images, 10 images/s, 1 min 38 s left in this epoch",
+        "epoch 1/3: 410 of 1000 images, 10 images/s, 59 s left in this epoch",
+    ]

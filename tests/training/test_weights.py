@@ -43,7 +43,9 @@ def test_every_backbone_has_an_imagenet_record_that_can_be_recognised():
             assert record.citation
 
 
-IMAGENET = ModelParams("efficientnet_v2_s", "imagenet", dropout=0.0, pixel_divisor=1.0)
+IMAGENET = ModelParams(
+    backbone="efficientnet_v2_s", weights="imagenet", dropout=0.0, pixel_divisor=1.0
+)
 FILE = WEIGHTS["efficientnet_v2_s"]["imagenet"].remote.file
 
 
@@ -93,7 +95,7 @@ def test_weights_of_our_own_in_the_same_format_go_the_whole_way(tmp_path, keras_
 
 
 def test_published_weights_of_another_backbone_or_cut_short_are_one_line(tmp_path):
-    mobilenet = ModelParams("mobilenet_v2", "imagenet", dropout=0.0, pixel_divisor=1.0)
+    mobilenet = IMAGENET.model_copy(update={"backbone": "mobilenet_v2"})
     write_published_format(tmp_path / FILE, seeded_classifier(1))
     cut = tmp_path / "cut.h5"
     cut.write_bytes((tmp_path / FILE).read_bytes()[:5000])
@@ -160,7 +162,12 @@ def test_without_mirror_or_network_the_stage_stops_first_with_one_line(tmp_path)
 
 @pytest.mark.real("mobilenet_v2_1.0_224_no_top_bnfolded.weights.h5")
 def test_the_folded_mobilenet_of_the_mirror_fills_every_layer(keras_home):
-    params = ModelParams("mobilenet_v2", "mobilenet_v2_imagenet_folded", 0.0, 1.0)
+    params = ModelParams(
+        backbone="mobilenet_v2",
+        weights="mobilenet_v2_imagenet_folded",
+        dropout=0.0,
+        pixel_divisor=1.0,
+    )
     path = obtain_weights("mobilenet_v2", "mobilenet_v2_imagenet_folded")
     classifier = build_classifier(params, 224)
     before = [np.asarray(w) for w in backbone_of(classifier).weights]

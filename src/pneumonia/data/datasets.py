@@ -4,10 +4,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
 
 from pneumonia.data.remote_file import Remote
-from pneumonia.store.params import check
+from pneumonia.store.params import Section, require
 
 
 @dataclass(frozen=True)
@@ -88,30 +90,31 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True)
-class FetchParams:
+class FetchParams(Section):
     """Section `fetch` of params.yaml."""
 
     source: Literal["chestxray2017", "chestxray2017-224", "phantoms", "own"]
-    archive: str | None  # own only: path, file:// or http(s):// address of a zip archive
-    sha256: str | None  # own only: 64 hexadecimal digits
+    archive: str | None = Field(
+        description="own only: path, file:// or http(s):// address of a zip archive"
+    )
+    sha256: str | None = Field(description="own only: 64 hexadecimal digits")
 
-    def __post_init__(self) -> None:
-        """Rules between the fields."""
+    @model_validator(mode="after")
+    def _own_and_only_own_names_an_archive(self) -> Self:
         for field, value in (("archive", self.archive), ("sha256", self.sha256)):
             if self.source == "own":
-                # The archive itself is no dependency of the stage: only its hash tells DVC, and
-                # whoever reads dvc.lock, which films these were.
-                check(bool(value), field, "be given when source is own", value)
+                # The archive itself is no dependency of the stage: only its hash shows DVC, and
+                # readers of dvc.lock, which radiographs these were.
+                require(bool(value), field, "be given when source is own", value)
             else:
-                check(value is None, field, f"be null when source is {self.source}", value)
-        if self.sha256 is not None:
-            check(
-                re.fullmatch("[0-9a-f]{64}", self.sha256) is not None,
-                "sha256",
-                "be 64 hexadecimal digits in lower case",
-                self.sha256,
-            )
+                require(value is None, field, f"be null when source is {self.source}", value)
+        require(
+            self.sha256 is None or re.fullmatch("[0-9a-f]{64}", self.sha256) is not None,
+            "sha256",
+            "be 64 hexadecimal digits in lower case",
+            self.sha256,
+        )
+        return self
 
 
 def is_public(source: str) -> bool:

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -17,11 +16,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import Field
 
 from pneumonia.data.archive import open_archive, read_member
 from pneumonia.errors import PipelineError
 from pneumonia.store.files import write_table
-from pneumonia.store.params import check
+from pneumonia.store.params import Section
 
 FORMATS = ("JPEG", "PNG")
 MAX_PIXELS = 100_000_000  # of one image; the largest radiographs have some 20 million
@@ -43,18 +43,15 @@ _UPRIGHT = {
 Decoded: TypeAlias = tuple[NDArray[np.uint8], tuple[int, int, str]]
 
 
-@dataclass(frozen=True)
-class PreprocessParams:
+class PreprocessParams(Section):
     """Section `preprocess` of params.yaml."""
 
-    image_size: int  # pixels a side, 32 to 1024
+    # Below 32 the backbones have no feature map left; above 1024 the arrays outgrow a disk.
+    image_size: int = Field(ge=32, le=1024, description="pixels a side")
     resampling: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
-    fit: Literal["squash", "pad"]  # pad keeps the aspect ratio, with black borders
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        # Below 32 the backbones have no feature map left; above 1024 the arrays outgrow a disk.
-        check(32 <= self.image_size <= 1024, "image_size", "be 32 to 1024", self.image_size)
+    fit: Literal["squash", "pad"] = Field(
+        description="pad keeps the aspect ratio, with black borders"
+    )
 
 
 def decode(data: bytes) -> Image.Image:

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import pydantic
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 
-from pneumonia.store.params import check
+from pneumonia.store.params import Section
 
 # A picture in the making, (image_size, image_size), float32.
 Field = NDArray[np.floating]
@@ -58,16 +59,11 @@ _CHUNK = 48  # films a task; large enough that passing tasks between processes c
 _WORTH_A_POOL = 4 * _CHUNK  # fewer films are drawn before the processes have started
 
 
-@dataclass(frozen=True)
-class PhantomParams:
+class PhantomParams(Section):
     """How many phantoms, and how large."""
 
-    image_size: int  # pixels a side, from 32 to 1024
-    share: float  # of the study's 5,856 images, in (0, 1]
-
-    def __post_init__(self) -> None:
-        check(32 <= self.image_size <= 1024, "image_size", "be from 32 to 1024", self.image_size)
-        check(0 < self.share <= 1, "share", "be above 0 and at most 1", self.share)
+    image_size: int = pydantic.Field(ge=32, le=1024, description="pixels a side")
+    share: float = pydantic.Field(gt=0, le=1, description="of the study's 5,856 images")
 
 
 class Film(NamedTuple):
@@ -90,9 +86,6 @@ def phantom_entries(params: PhantomParams, seed: int) -> Iterator[tuple[str, byt
     """Member path and greyscale JPEG of every phantom, sorted by member path.
 
     The same `params` and `seed` give the same bytes, however many processes draw.
-
-    Raises:
-        PipelineError: `seed` is negative.
     """
     films = phantom_films(params.share, seed)
     return _drawn(films, params.image_size, seed)
@@ -105,11 +98,7 @@ def phantom_films(share: float, seed: int) -> list[Film]:
     class's file names in sorted order, divides no patient. It cannot: the names of each class are
     dealt out in sorted order to two groups of patients, of which the first has exactly a tenth of
     the images.
-
-    Raises:
-        PipelineError: `seed` is negative.
     """
-    check(seed >= 0, "seed", "be 0 or more", seed)
     rng = np.random.default_rng([seed, _TABLE])
     films: list[Film] = []
     first_number = dict.fromkeys(("person", "IM-", "NORMAL2-IM-"), 1)

@@ -1,15 +1,15 @@
 """Which radiograph is for training, for validation, for the test: patients are never divided."""
 
 import re
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from pneumonia.data.names import CLASSES, Radiograph
 from pneumonia.errors import PipelineError
-from pneumonia.store.params import check
+from pneumonia.store.params import Section
 
 SPLITS = ("train", "validation", "test")
 COLUMNS = ["name", "member", "label", "kind", "patient_id", "split"]
@@ -18,19 +18,18 @@ COLUMNS = ["name", "member", "label", "kind", "patient_id", "split"]
 _STREAM = int.from_bytes(b"split")
 
 
-@dataclass(frozen=True)
-class SplitParams:
+class SplitParams(Section):
     """Section `split` of params.yaml."""
 
     strategy: Literal["paper", "patient", "block"]
-    validation_share: float  # of the train folder's images, per class; in (0, 1)
-    block_start: int  # block only: where validation begins, in patients of each class
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        share = self.validation_share
-        check(0 < share < 1, "validation_share", "be above 0 and below 1", share)
-        check(self.block_start >= 0, "block_start", "be at least 0", self.block_start)
+    validation_share: float = Field(
+        gt=0, lt=1, description="of the train folder's images, per class"
+    )
+    block_start: int = Field(
+        ge=0,
+        le=1_000_000,
+        description="block only: where validation begins, in patients of each class",
+    )
 
 
 def assign_splits(radiographs: list[Radiograph], params: SplitParams, seed: int) -> pd.DataFrame:
@@ -56,7 +55,6 @@ def assign_splits(radiographs: list[Radiograph], params: SplitParams, seed: int)
         PipelineError: a patient is in both folders or both classes, whole patients cannot give the
             validation split, or a class has no image in it.
     """
-    check(seed >= 0, "seed", "be at least 0", seed)
     table = pd.DataFrame(sorted(radiographs), columns=[*COLUMNS[:-1], "folder"])
     for column in ("folder", "label"):
         _refuse_patients_across(table, column)
@@ -239,12 +237,11 @@ def _block(rows: pd.DataFrame, n_wanted: int, block_start: int) -> pd.Series:
     first) from which whole patients give the exact number without passing the end of the order.
     """
     patients = _patients_in_order(rows)
-    check(
-        block_start < len(patients),
-        "split.block_start",
-        f"be below {len(patients)}, the patients of kind {' or '.join(sorted(set(rows['kind'])))}",
-        block_start,
-    )
+    if block_start >= len(patients):
+        raise PipelineError(
+            f"split.block_start must be below {len(patients)}, the patients of kind "
+            f"{' or '.join(sorted(set(rows['kind'])))}. Received: {block_start}"
+        )
     ends = patients.to_numpy().cumsum()
     begins = ends - patients.to_numpy()
     possible = np.flatnonzero(np.isin(begins + n_wanted, ends))

@@ -91,8 +91,7 @@ def overlay(
         image: (height, width) uint8 in [0, 255].
         activation: (map_height, map_width) float32, in logits, of `activation_maps`.
         limit: logits at full colour, above 0; the same for all images that are to be compared.
-            None: the largest magnitude in this map, so that the colours of two images cannot
-            be compared.
+            None: the largest magnitude in this map, and no two images can be compared.
 
     Returns:
         (height, width, 3) uint8, RGB.

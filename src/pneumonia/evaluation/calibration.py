@@ -1,4 +1,7 @@
-"""Do the probabilities mean what they say? Calibration over bins of rising probability."""
+"""Do the probabilities mean what they say? Calibration over bins of rising probability.
+
+Arrays are as in `weighted`.
+"""
 
 import numpy as np
 import pandas as pd
@@ -18,7 +21,7 @@ N_BINS = 10
 def calibration_metrics(
     y_true: NDArray[np.int_], y_prob: Floats, weights: Floats
 ) -> dict[str, Floats]:
-    """Brier score, calibration error and calibration in the large, each (n,), for n weightings.
+    """Brier score, calibration error and calibration in the large.
 
     - `brier`: mean of (probability - truth)², in [0, 1]; 0 is perfect.
     - `calibration_error`: mean distance of predicted from observed over the bins of `in_bins`,
@@ -32,11 +35,6 @@ def calibration_metrics(
     images in each, Nguyen and O'Connor, Posterior calibration and exploratory analysis for natural
     language processing models, EMNLP 2015. Calibration in the large: Van Calster et al.,
     Calibration: the Achilles heel of predictive analytics, BMC Med. 17 (2019) 230.
-
-    Args:
-        y_true: (n_images,) int; 1 = pneumonia, 0 = normal.
-        y_prob: (n_images,) float in [0, 1].
-        weights: (n, n_images) float, at least 0.
     """
     excess = (weights * (y_prob - y_true)) @ in_bins(y_prob)
     return {
@@ -63,12 +61,7 @@ def reliability_table(rows: pd.DataFrame, n_bootstrap: int, seed: list[int]) -> 
 
     `predicted` is the mean probability, `observed` the share of pneumonia, `low` and `high` the
     ends of its 95 % interval: the wider of Wilson's on images and a bootstrap over patients that
-    keeps the bins.
-
-    Args:
-        rows: one split, as `one_split` gives it.
-        n_bootstrap: number of resamples of patients.
-        seed: of the resamples.
+    keeps the bins. Arguments as in `over_resamples`.
     """
     y_true, y_prob = rows["label"].to_numpy(), rows["probability"].to_numpy()
     bins = in_bins(y_prob)

@@ -10,7 +10,7 @@ DECISION_THRESHOLDS = tuple(range(1, 51))
 
 
 def net_benefits(curve: WeightedCurve, threshold: float) -> dict[str, Floats]:
-    """Net benefit at one threshold probability t for n weightings, each (n,): model, all, gain.
+    """Net benefit at one threshold probability t, in (0, 1): model, all, gain; each (n,).
 
     tp / n - fp / n * t / (1 - t), in true positives an image, of calling what the model gives t or
     more (`model`) and of calling every image (`all`); calling none has 0. `gain` is the model's
@@ -18,10 +18,6 @@ def net_benefits(curve: WeightedCurve, threshold: float) -> dict[str, Floats]:
 
     Source: Vickers and Elkin, Decision curve analysis: a novel method for evaluating prediction
     models, Med. Decis. Making 26 (2006) 565–574.
-
-    Args:
-        curve: of the images.
-        threshold: t, in (0, 1).
     """
     cost = threshold / (1 - threshold)
     n_images = curve.n_pneumonia + curve.n_normal
@@ -36,11 +32,7 @@ def decision_table(rows: pd.DataFrame, n_bootstrap: int, seed: list[int]) -> pd.
 
     Columns threshold, and model, all and gain, each with the ends of its 95 % interval, from a
     bootstrap over patients, in columns _low and _high. The prevalence is that of the split.
-
-    Args:
-        rows: one split, as `one_split` gives it.
-        n_bootstrap: number of resamples of patients.
-        seed: of the resamples.
+    Arguments as in `over_resamples`.
     """
     y_true, y_prob = rows["label"].to_numpy(), rows["probability"].to_numpy()
 

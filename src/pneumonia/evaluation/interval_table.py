@@ -141,22 +141,27 @@ def _split_table(
             tp, fp = curve.at(value)
             found[name, "all", "f1"] = 2 * tp / (tp + fp + curve.n_pneumonia)
         recall, specificity = (found["operating", "all", m] for m in ("recall", "specificity"))
-        for percent in PREVALENCES:
-            values = predictive_values(recall, specificity, percent / 100)
-            found |= _named("operating", f"prevalence_{percent:02}", values)
-        for percent in RECALLS:
-            values = {"specificity": curve.specificity_at_recall(percent / 100)}
-            found |= _named(f"recall_{percent}", "all", values)
-        for percent in SPECIFICITIES:
-            values = {"recall": curve.recall_at_specificity(percent / 100)}
-            found |= _named(f"specificity_{percent}", "all", values)
-        for percent in DECISIONS:
-            values = net_benefits(curve, percent / 100)
-            values = {f"net_benefit_{name}": value for name, value in values.items()}
-            found |= _named(f"{percent / 100:.2f}", "all", values)
-        values = {"roc_auc": curve.roc_auc(), "average_precision": curve.average_precision()}
-        values |= calibration_metrics(y_true, y_prob, weights)
-        return found | _named("none", "all", values)
+        found |= {
+            ("operating", _prevalence(percent), name): value
+            for percent in PREVALENCES
+            for name, value in predictive_values(recall, specificity, percent / 100).items()
+        }
+        found |= {
+            (f"recall_{percent}", "all", "specificity"): curve.specificity_at_recall(percent / 100)
+            for percent in RECALLS
+        }
+        found |= {
+            (f"specificity_{percent}", "all", "recall"): curve.recall_at_specificity(percent / 100)
+            for percent in SPECIFICITIES
+        }
+        found |= {
+            (f"{percent / 100:.2f}", "all", f"net_benefit_{name}"): value
+            for percent in DECISIONS
+            for name, value in net_benefits(curve, percent / 100).items()
+        }
+        areas = {"roc_auc": curve.roc_auc(), "average_precision": curve.average_precision()}
+        areas |= calibration_metrics(y_true, y_prob, weights)
+        return found | {("none", "all", name): value for name, value in areas.items()}
 
     values, resampled = over_resamples(measure, rows, n_bootstrap, seed)
     # Each resample adds noise of its own to the noise in the bins, and so raises the error.
@@ -165,11 +170,13 @@ def _split_table(
     resampled[error].clip(min=0, out=resampled[error])
 
     predictive = {
-        ("operating", f"prevalence_{percent:02}", name): ends
+        ("operating", _prevalence(percent), name): ends
         for percent in PREVALENCES
         for name, ends in _predictive_intervals(shares, percent / 100).items()
     }
-    n_of_class = {"recall": int(y_true.sum()), "specificity": int((y_true == 0).sum())}
+    n_total_of = {key: int(share.of.sum()) for key, share in shares.items()}
+    n_total_of |= {(f"recall_{p}", "all", "specificity"): int((y_true == 0).sum()) for p in RECALLS}
+    n_total_of |= {(f"specificity_{p}", "all", "recall"): int(y_true.sum()) for p in SPECIFICITIES}
     table: list[tuple[object, ...]] = []
     groups = list(dict.fromkeys(key[:2] for key in values))
     for key in sorted(values, key=lambda key: groups.index(key[:2])):
@@ -177,11 +184,10 @@ def _split_table(
         if math.isnan(value):
             continue
         ends, method, n_hits, n_total = percentile_interval(resampled[key]), PATIENTS, "", ""
-        if key in shares or key[0].startswith(("recall_", "specificity_")):
-            n = int(shares[key].of.sum()) if key in shares else n_of_class[key[2]]
-            n_hits, n_total = str(round(value * n)), str(n)
+        if key in n_total_of:
+            n_hits, n_total = str(round(value * n_total_of[key])), str(n_total_of[key])
             method = shares[key].method if key in shares else WIDER
-            wilson = wilson_interval(round(value * n), n)
+            wilson = wilson_interval(int(n_hits), int(n_total))
             ends = wider(ends, wilson) if method == WIDER else wilson
         elif key in predictive:
             ends, method = wider(ends, predictive[key]), WIDER
@@ -190,8 +196,8 @@ def _split_table(
     return pd.DataFrame(table, columns=list(COLUMNS))
 
 
-def _named(threshold: str, group: str, values: Mapping[str, Floats]) -> dict[_Row, Floats]:
-    return {(threshold, group, name): value for name, value in values.items()}
+def _prevalence(percent: int) -> str:
+    return f"prevalence_{percent:02}"
 
 
 def _shares(rows: pd.DataFrame, thresholds: Mapping[str, float]) -> dict[_Row, _Share]:

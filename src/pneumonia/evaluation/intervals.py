@@ -56,7 +56,7 @@ def patient_resamples(
         seed: of the draws.
 
     Yields:
-        (n, n_images) float64, whole numbers from 0; the n of all chunks add up to n_bootstrap.
+        (n, n_images) float64, whole numbers; the n of all chunks add up to n_bootstrap.
     """
     patients, patient_of_image = np.unique(patient_ids, return_inverse=True)
     n_patients = len(patients)

@@ -3,7 +3,8 @@
 Two studies of the class activation maps of test: `sanity` compares them with maps of random
 weights, `border` measures what lies outside the middle of the image.
 
-Keras is imported inside the functions that need it.
+Maps are (n_images, map_height, map_width) float32, images (n_images, height, width) uint8 in
+[0, 255], possibly memory-mapped. Keras is imported inside the functions that need it.
 """
 
 from dataclasses import dataclass
@@ -39,19 +40,12 @@ _UNTRAINED = {"bias": 0, "beta": 0, "moving_mean": 0, "gamma": 1, "moving_varian
 
 @dataclass(frozen=True)
 class MapStudy:
-    """Maps of test, and what was measured on them.
+    """Maps of test, and what was measured on them."""
 
-    Attributes:
-        table: the content of metrics/activation_maps.csv, with `COLUMNS`.
-        maps: (n_images, map_height, map_width) float32, in logits, of all test images.
-        head: (n_shown, map_height, map_width) float32: maps of the shown images, head random.
-        backbone: the same, head and backbone random.
-    """
-
-    table: pd.DataFrame
-    maps: NDArray[np.float32]
-    head: NDArray[np.float32]
-    backbone: NDArray[np.float32]
+    table: pd.DataFrame  # the content of metrics/activation_maps.csv, with `COLUMNS`
+    maps: NDArray[np.float32]  # in logits, of all test images
+    head: NDArray[np.float32]  # of the shown images, head random
+    backbone: NDArray[np.float32]  # of the shown images, head and backbone random
 
 
 def map_study(
@@ -66,7 +60,7 @@ def map_study(
 
     Args:
         classifier: as `load_classifier` returns.
-        images: (n_images, height, width) uint8 in [0, 255], all of test.
+        images: all of test.
         kinds: (n_images,) text: normal, bacterial, viral.
         outcome: (n_images,) text, as `outcomes` gives it.
         shown: (n_shown,) int, places of the images whose maps of random weights are shown.
@@ -119,18 +113,14 @@ def randomised_maps(
 
     Args:
         classifier: as `load_classifier` returns.
-        images: (n_images, height, width) uint8 in [0, 255], possibly memory-mapped.
+        images: whose maps.
         what: head: the dense unit alone; backbone: all of the network.
         seed: of params.yaml; the same seed, the same heads for both.
         n_draws: heads.
         batch_size: images in memory at a time.
 
     Returns:
-        (n_draws, n_images, map_height, map_width) float32; only their order within a map means
-        anything.
-
-    Raises:
-        PipelineError: as `activation_maps`.
+        (n_draws, *maps); only the order of the places within a map means anything.
     """
     features = feature_model(classifier)
     if what == "backbone":
@@ -167,14 +157,8 @@ def randomised(model: Any, seed: int) -> Any:
 def similarity(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:
     """Spearman's rank correlation of two maps of each image; 0 where either map is constant.
 
-    A constant map ranks no place above another, so it agrees with nothing, itself included.
-
-    Args:
-        a: (n_images, map_height, map_width) float.
-        b: the same shape.
-
-    Returns:
-        (n_images,) float64 in [-1, 1].
+    (n_images,) float64 in [-1, 1]. A constant map ranks no place above another, so it agrees with
+    nothing, itself included.
     """
     return np.asarray((_unit_ranks(a) * _unit_ranks(b)).sum(axis=1))
 
@@ -190,8 +174,8 @@ def similarities(
     image. `chance`: maps whose places are independent, so what so few places give by luck.
 
     Args:
-        trained: (n_images, map_height, map_width), of `activation_maps`; two images at least.
-        head: (n_draws, n_images, map_height, map_width), of `randomised_maps`.
+        trained: maps of `activation_maps`; two images at least.
+        head: (n_draws, *maps) of `randomised_maps`.
         backbone: the same.
 
     Returns:
@@ -210,19 +194,13 @@ def similarities(
 
 
 def border_shares(maps: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Share of what pushes towards pneumonia that lies in the outer border of the image.
+    """Share of what pushes towards pneumonia that lies in the border of the image.
 
+    (n,) float64 in [0, 1], n the images with a place above 0; an even map has `EVEN_BORDER_SHARE`.
     The border is the outer `BORDER` of each side, where collimation, letters, arms and neck are
     more often than lung. That is all it knows: no lung masks exist here, much of the lung may lie
     in it and much else outside it. A place that the border's line cuts counts by its area, so a
     coarse map can come no closer to 0 or 1 than its grid allows (3 × 3: at most 0.61).
-
-    Args:
-        maps: (n_images, map_height, map_width) float, of `activation_maps`.
-
-    Returns:
-        (n,) float64 in [0, 1], n the images with a place above 0, in their order; an even map has
-        `EVEN_BORDER_SHARE`.
     """
     positive = np.maximum(maps, 0).astype(np.float64)
     total = positive.sum(axis=(1, 2))
@@ -237,10 +215,6 @@ def border_rows(
     """Rows with `COLUMNS`: quartiles of the border's share, an outcome a row.
 
     n_images are those with a place above 0; an outcome without any has no row.
-
-    Args:
-        maps: (n_images, map_height, map_width), of all test images.
-        outcome: (n_images,) text, as `outcomes` gives it.
     """
     shares = {key: border_shares(maps[outcome == key]) for key in OUTCOMES}
     note = f"of {{n}} images, those with a place above 0; an even map has {EVEN_BORDER_SHARE}"
@@ -262,12 +236,7 @@ def outcomes(
 
 
 def sanity_places(kinds: NDArray[np.str_], n: int = N_SANITY) -> NDArray[np.intp]:
-    """(min(n, n_images),) int: every kth image, ordered by kind, so each kind has its share.
-
-    Args:
-        kinds: (n_images,) text: normal, bacterial, viral.
-        n: images wanted; all, where there are no more.
-    """
+    """(min(n, n_images),) int: every kth image, ordered by kind, so each kind has its share."""
     in_order = np.argsort(kinds, kind="stable")
     every = np.linspace(0, len(kinds) - 1, min(n, len(kinds))).astype(int)
     return np.asarray(in_order[every])

@@ -5,34 +5,28 @@ predictive value. An image is called pneumonia when its probability is at or abo
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from pydantic import Field
 from sklearn.metrics import roc_auc_score
 
 from pneumonia.errors import PipelineError
 from pneumonia.evaluation.predictions import checked, one_split
 from pneumonia.evaluation.threshold import SCHEMA, Counts, counts, operating_threshold
-from pneumonia.store.params import check
+from pneumonia.store.params import Section
 
 HALF = 0.5
 
 
-@dataclass(frozen=True)
-class EvaluateParams:
+class EvaluateParams(Section):
     """Section `evaluate` of params.yaml."""
 
-    target_recall: float  # on validation, in (0, 1]; the operating threshold is chosen for it
-    n_bootstrap: int  # resamples of patients
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        check(0 < self.target_recall <= 1, "target_recall", "be in (0, 1]", self.target_recall)
-        # 2.5 % of fewer than 40 resamples is less than one of them.
-        check(
-            40 <= self.n_bootstrap <= 100_000, "n_bootstrap", "be in [40, 100000]", self.n_bootstrap
-        )
+    target_recall: float = Field(
+        gt=0, le=1, description="on validation; the operating threshold is chosen for it"
+    )
+    # 2.5 % of fewer than 40 resamples is less than one of them.
+    n_bootstrap: int = Field(ge=40, le=100_000, description="resamples of patients")
 
 
 def rates(c: Counts) -> dict[str, tuple[int, int]]:

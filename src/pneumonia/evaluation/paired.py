@@ -1,4 +1,4 @@
-"""What the candidate lost against the base: two models compared on the same images."""
+"""How much the candidate lost against the base: two models compared on the same images."""
 
 import math
 from statistics import NormalDist
@@ -7,13 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from pneumonia.evaluation.intervals import Interval
+
 # Numbers held in memory at a time while resampling: 2 million of 8 bytes are 16 MB.
 _CELLS = 2_000_000
 
 
 def tango_interval(
     n_base_only: int, n_candidate_only: int, n_images: int, confidence: float
-) -> tuple[float, float]:
+) -> Interval:
     """Two-sided interval (low, high) in [-1, 1] for the loss, by Tango's score.
 
     The loss is the rate of the base minus that of the candidate. It does not call a loss certain
@@ -25,8 +27,8 @@ def tango_interval(
     the paired-sample design, Stat. Med. 17 (1998) 891–908.
 
     Args:
-        n_base_only: images that only the base called rightly.
-        n_candidate_only: images that only the candidate called rightly.
+        n_base_only: images that only the base called correctly.
+        n_candidate_only: images that only the candidate called correctly.
         n_images: all images, also those that both called alike.
         confidence: of both ends together, in [0, 1).
 
@@ -34,13 +36,12 @@ def tango_interval(
         ValueError: counts that cannot be, or a confidence that is not a probability.
     """
     if min(n_base_only, n_candidate_only) < 0 or n_base_only + n_candidate_only > n_images:
-        raise ValueError(
-            f"of {n_images} images, {n_base_only} cannot be right for the base only and "
-            f"{n_candidate_only} for the candidate only"
-        )
+        raise ValueError(f"{n_base_only} and {n_candidate_only} of {n_images} images cannot be")
     if n_images == 0:
         raise ValueError("a loss needs at least one image")
-    z = _z(confidence)
+    if not 0 <= confidence < 1:
+        raise ValueError(f"a confidence lies in [0, 1), not at {confidence}")
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
     # The two ends mirror each other: what the candidate lost, the base won.
     return (
         -_tango_upper(n_candidate_only, n_base_only, n_images, z),
@@ -78,14 +79,10 @@ def _variance(loss: float, n_base_only: int, n_candidate_only: int, n_images: in
 def mcnemar_p(n_base_only: int, n_candidate_only: int) -> float:
     """Exact two-sided p that both are right equally often; 1 when no image tells them apart.
 
-    The unit is the image: images of one patient are treated as independent.
+    Arguments as in `tango_interval`; the unit is the image.
 
     Source: McNemar, Note on the sampling error of the difference between correlated proportions
     or percentages, Psychometrika 12 (1947) 153–157; exact, by the binomial of one half.
-
-    Args:
-        n_base_only: images that only the base called rightly.
-        n_candidate_only: images that only the candidate called rightly.
 
     Raises:
         ValueError: a negative count.
@@ -104,7 +101,7 @@ def loss_bounds(
     n_bootstrap: int,
     seed: list[int],
     confidence: float,
-) -> tuple[float, float]:
+) -> Interval:
     """One-sided bounds (lower, upper) of the loss, each at `confidence`, the wider of two.
 
     The loss is the rate of the base minus that of the candidate. A bootstrap over patients sees
@@ -113,7 +110,7 @@ def loss_bounds(
     is the larger of the two, the lower the smaller. The order of the images does not matter.
 
     Args:
-        base_hits: (n_images,) whether the base calls the image rightly; images of one class.
+        base_hits: (n_images,) whether the base calls the image correctly; images of one class.
         candidate_hits: (n_images,) the same of the candidate.
         patient_ids: (n_images,) text.
         n_bootstrap: number of resamples.
@@ -130,25 +127,19 @@ def loss_bounds(
         )
     if not 0.5 <= confidence < 1:
         raise ValueError(f"a one-sided bound needs a confidence in [0.5, 1), not {confidence}")
-    tango_low, tango_high = tango_interval(
-        int((base_hits & ~candidate_hits).sum()),
-        int((candidate_hits & ~base_hits).sum()),
-        len(base_hits),
-        2 * confidence - 1,
-    )
+    n_base_only = int((base_hits & ~candidate_hits).sum())
+    n_candidate_only = int((candidate_hits & ~base_hits).sum())
+    tango = tango_interval(n_base_only, n_candidate_only, len(base_hits), 2 * confidence - 1)
     lost = base_hits.astype(np.int64) - candidate_hits
     resampled = _resampled_losses(lost, patient_ids, n_bootstrap, seed)
     low, high = np.quantile(resampled, [1 - confidence, confidence])
-    return min(tango_low, float(low)), max(tango_high, float(high))
+    return min(tango[0], float(low)), max(tango[1], float(high))
 
 
 def _resampled_losses(
     lost: NDArray[np.int64], patient_ids: NDArray[np.str_], n_bootstrap: int, seed: list[int]
 ) -> NDArray[np.float64]:
-    """The loss on each of n_bootstrap resamples of patients, shape (n_bootstrap,).
-
-    As many patients are drawn, with replacement, as there are, each with all their images.
-    """
+    """(n_bootstrap,) losses: as many patients drawn as there are, each with all their images."""
     # A patient counts by two sums alone, so patients with equal sums are drawn as one kind.
     _, patient_of_image = np.unique(patient_ids, return_inverse=True)
     sums = np.stack([np.bincount(patient_of_image, lost), np.bincount(patient_of_image)])
@@ -163,9 +154,3 @@ def _resampled_losses(
         n_lost, n_images = kinds @ drawn.T
         part[:] = n_lost / n_images
     return losses
-
-
-def _z(confidence: float) -> float:
-    if not 0 <= confidence < 1:
-        raise ValueError(f"a confidence lies in [0, 1), not at {confidence}")
-    return NormalDist().inv_cdf((1 + confidence) / 2)

@@ -71,10 +71,9 @@ def in_order(predictions: pd.DataFrame, names: pd.Series, key: bytes | None) -> 
 
 
 def as_printed(table: pd.DataFrame) -> pd.DataFrame:
-    """A table with its floats as text of six decimals: 0.000001, never 1e-06; none: empty."""
+    """A table with its floats as text of six decimals: 0.000001, never 1e-06."""
     floats = table.select_dtypes("float").columns
-    texts = {name: ["" if v != v else f"{v:.6f}" for v in table[name]] for name in floats}
-    return table.assign(**texts)
+    return table.assign(**{name: [f"{value:.6f}" for value in table[name]] for name in floats})
 
 
 def one_split(predictions: pd.DataFrame, split: str) -> pd.DataFrame:
@@ -106,11 +105,9 @@ def checked(predictions: pd.DataFrame) -> pd.DataFrame:
             f"Received: {', '.join(map(str, predictions.columns))}"
         )
     for column, numbers in (("label", "iu"), ("probability", "iuf")):
-        kind = getattr(predictions[column].dtype, "kind", "")
-        if kind not in numbers:
-            raise PipelineError(
-                f"predictions: {column} must hold numbers. Received: {predictions[column].dtype}"
-            )
+        dtype = predictions[column].dtype
+        if getattr(dtype, "kind", "") not in numbers:
+            raise PipelineError(f"predictions: {column} must hold numbers. Received: {dtype}")
     probability = predictions["probability"].to_numpy(np.float64)
     for wrong, rule in (
         (~predictions["split"].isin(SPLITS), f"split must be one of {', '.join(SPLITS)}"),

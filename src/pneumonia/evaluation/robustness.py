@@ -1,12 +1,13 @@
-"""How a classifier does on corrupted films, beside the very same films as they came."""
+"""How a classifier does on corrupted images, beside the very same images as they came."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
-from typing import Any, TypeAlias
+from dataclasses import asdict
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
 from pneumonia.errors import PipelineError
 from pneumonia.evaluation.corruptions import CORRUPTIONS, corrupted
@@ -21,7 +22,7 @@ from pneumonia.evaluation.paired import loss_bounds
 from pneumonia.evaluation.predictions import rounded
 from pneumonia.evaluation.threshold import counts
 from pneumonia.evaluation.weighted import weighted_curve
-from pneumonia.store.params import check
+from pneumonia.store.params import Section, require
 
 CLEAN = "none"
 # Of five: all of them would be two thirds more to predict, for curves that these already draw.
@@ -34,7 +35,7 @@ _SAMPLE, _RESAMPLES = 0, 1
 
 # Name of a corruption and its severity.
 Setting: TypeAlias = tuple[str, int]
-# Films as they came first; a corruption without grades has one severity.
+# Images as they came first; a corruption without grades has one severity.
 SETTINGS: tuple[Setting, ...] = (
     (CLEAN, 0),
     *(
@@ -45,36 +46,33 @@ SETTINGS: tuple[Setting, ...] = (
     ),
 )
 COLUMNS = (
-    "corruption",
-    "severity",
-    "level",
-    "n_images",
-    "n_patients",
-    *("tn", "fp", "fn", "tp"),
+    "corruption", "severity", "level", "n_images", "n_patients", "tn", "fp", "fn", "tp",
     *(
         f"{metric}{what}{end}"
         for metric in METRICS
         for what in ("", "_change")
         for end in ("", "_low", "_high")
     ),
-)
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
-class RobustnessParams:
+class RobustnessParams(Section):
     """Section `robustness` of params.yaml."""
 
-    n_images: int  # test images, stratified by kind; 0 turns it off
+    n_images: int = Field(
+        ge=0, le=1_000_000, description="test images, stratified by kind; 0 turns it off"
+    )
 
-    def __post_init__(self) -> None:
-        """Check the range."""
+    @model_validator(mode="after")
+    def _enough_or_none(self) -> Self:
         # With fewer the intervals span nearly everything.
-        check(
+        require(
             self.n_images == 0 or self.n_images >= 20,
             "n_images",
             "be 0 or at least 20",
             self.n_images,
         )
+        return self
 
 
 def robustness(
@@ -90,20 +88,19 @@ def robustness(
 
     Columns as `COLUMNS`: the corruption, its severity and level (see `CORRUPTIONS`); images and
     patients of the sample; counts and rates at the threshold; and of each metric the change from
-    the films as they came, on the same images: below 0 it fell. All intervals are two-sided, 95 %:
-    Wilson's on images for rates, a bootstrap over patients for roc_auc and its change, the wider
-    of that bootstrap and Tango's score for the changes of rates. A change whose `_high` is below 0
-    is a fall beyond chance (`fell`). The first row is the sample as it came. No row if `n_images`
-    is 0.
+    the images as they came: below 0 it fell. All intervals are two-sided, 95 %: Wilson's on images
+    for rates, a bootstrap over patients for roc_auc and its change, the wider of that bootstrap and
+    Tango's score for the changes of rates. The first row is the sample as it came. No row if
+    `n_images` is 0.
 
     Args:
-        predict: (n, side, side) uint8 films in [0, 255] -> (n,) P(pneumonia) in [0, 1].
+        predict: (n, side, side) uint8 images in [0, 255] -> (n,) P(pneumonia) in [0, 1].
         images: (n_test, side, side) uint8, possibly memory-mapped.
         test_rows: a row an image, in the same order, with label, kind and patient_id.
         threshold: operating threshold, as chosen on validation.
         n_images: size of the sample; all where there are no more; 0: no table.
         seed: of the sample, the corruptions and the resamples; at least 0.
-        seen: hands the settings on, one by one, and may tell how far it is.
+        seen: hands the settings on, one by one, and may say how far it is.
 
     Raises:
         PipelineError: the sample lacks a class.
@@ -111,61 +108,57 @@ def robustness(
     if n_images == 0:
         return pd.DataFrame(columns=list(COLUMNS))
     places = sample(test_rows["kind"].to_numpy(dtype=str), n_images, seed)
-    films = np.asarray(images[places])
-    y_true = test_rows["label"].to_numpy(dtype=np.int64)[places]
-    patients = test_rows["patient_id"].to_numpy(dtype=str)[places]
+    chosen, rows = np.asarray(images[places]), test_rows.iloc[places]
+    y_true, patients = rows["label"].to_numpy(np.int64), rows["patient_id"].to_numpy(str)
     n_pneumonia = int(y_true.sum())
     if not 0 < n_pneumonia < len(y_true):
         raise PipelineError(
             "robustness.n_images must bring normal and pneumonia images of test into the sample. "
             f"Received: {len(y_true) - n_pneumonia} normal, {n_pneumonia} pneumonia"
         )
-    resamples = [seed, _STREAM, _RESAMPLES]
-    weights = np.concatenate(list(patient_resamples(patients, y_true, N_BOOTSTRAP, resamples)))
-    of_class = {"recall": y_true == 1, "specificity": y_true == 0}
-
-    clean = rounded(predict(films))
-    clean_area, clean_areas = _areas(y_true, clean, weights)
-    rows: list[dict[str, Any]] = []
+    resampling = [seed, _STREAM, _RESAMPLES]
+    weights = np.concatenate(list(patient_resamples(patients, y_true, N_BOOTSTRAP, resampling)))
+    # The first row weighs each image once: the sample itself.
+    weights = np.vstack([np.ones(len(y_true)), weights])
+    clean = rounded(predict(chosen))
+    clean_areas = weighted_curve(y_true, clean, weights).roc_auc()
+    table: list[dict[str, Any]] = []
     for name, severity in seen(SETTINGS):
-        as_it_came = name == CLEAN
-        y_prob = clean if as_it_came else rounded(predict(corrupted(films, name, severity, seed)))
+        y_prob, level = clean, 0.0
+        if name != CLEAN:
+            y_prob = rounded(predict(corrupted(chosen, name, severity, seed)))
+            level = round(float(CORRUPTIONS[name].levels[severity - 1]), 6)
         c = counts(y_true, y_prob, threshold)
         row = {
             "corruption": name,
             "severity": severity,
-            "level": 0.0 if as_it_came else round(float(CORRUPTIONS[name].levels[severity - 1]), 6),
-            "n_images": len(films),
+            "level": level,
+            "n_images": len(chosen),
             "n_patients": len(np.unique(patients)),
             **asdict(c),
         }
-        rate_of = rates(c)
-        for metric, chosen in of_class.items():
-            n_hits, n_total = rate_of[metric]
-            # Right is another verdict for each class; of one class, so is every image.
-            before, after = ((p[chosen] >= threshold) == y_true[chosen] for p in (clean, y_prob))
-            low, high = loss_bounds(before, after, patients[chosen], N_BOOTSTRAP, resamples, 0.975)
+        for metric, label in (("recall", 1), ("specificity", 0)):
+            n_hits, n_total = rates(c)[metric]
+            of = y_true == label
+            before, after = (((p >= threshold) == y_true)[of] for p in (clean, y_prob))
+            low, high = loss_bounds(before, after, patients[of], N_BOOTSTRAP, resampling, 0.975)
             change = (int(after.sum()) - int(before.sum())) / n_total
             row |= with_interval(metric, n_hits / n_total, wilson_interval(n_hits, n_total))
             row |= with_interval(f"{metric}_change", change, (-high, -low))
-        area, areas = _areas(y_true, y_prob, weights)
-        row |= with_interval("roc_auc", area, percentile_interval(areas))
-        change_interval = percentile_interval(areas - clean_areas)
-        row |= with_interval("roc_auc_change", area - clean_area, change_interval)
-        rows.append(row)
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+        areas = weighted_curve(y_true, y_prob, weights).roc_auc()
+        for metric, values in (("roc_auc", areas), ("roc_auc_change", areas - clean_areas)):
+            row |= with_interval(metric, values[0], percentile_interval(values[1:]))
+        table.append(row)
+    return pd.DataFrame(table, columns=list(COLUMNS))
 
 
 def sample(kinds: NDArray[np.str_], n_images: int, seed: int) -> NDArray[np.int64]:
-    """Places of a sample, ascending: of each kind its share of the images, to within one.
+    """(min(n, n_images),) places of a sample, ascending: of each kind its share, to within one.
 
     Args:
         kinds: (n,) text, the kind of each image.
         n_images: size of the sample; from n on it is everything.
         seed: of the draw, at least 0.
-
-    Returns:
-        (min(n, n_images),) int, each place once.
     """
     if n_images >= len(kinds):
         return np.arange(len(kinds))
@@ -189,11 +182,3 @@ def fell(table: pd.DataFrame, metric: str) -> NDArray[np.bool_]:
     About one comparison in forty says so by chance alone.
     """
     return (table[f"{metric}_change_high"] < 0).to_numpy(dtype=np.bool_)
-
-
-def _areas(
-    y_true: NDArray[np.int_], y_prob: NDArray[np.float64], weights: NDArray[np.float64]
-) -> tuple[float, NDArray[np.float64]]:
-    """roc_auc of the sample, and (n,) of each weighting of its images."""
-    once = weighted_curve(y_true, y_prob, np.ones((1, len(y_true)))).roc_auc()
-    return float(once[0]), weighted_curve(y_true, y_prob, weights).roc_auc()

@@ -1,10 +1,10 @@
 """Shortcuts: how far two classifiers come that see next to nothing of a lung.
 
 One is given only what a file says about itself (its size in pixels and its colour mode), the other
-an 8×8 thumbnail: how bright each part of a radiograph is, and no more. A model that does no better
-than they do has shown little. A widespread opacity can brighten a thumbnail, so not all that it
-reaches need be a shortcut; all that metadata reach is one. Both are fitted on train alone, with
-settings that were fixed beforehand; nothing is tuned, neither on validation nor on test.
+an 8×8 thumbnail: how bright each part of a radiograph is. A model that does no better than they do
+has shown little. A widespread opacity can brighten a thumbnail, so not all that it reaches need be
+a shortcut; all that metadata reach is one. Both are fitted on train alone, with settings that were
+fixed beforehand; nothing is tuned, neither on validation nor on test.
 """
 
 import numpy as np
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -30,8 +29,8 @@ from pneumonia.evaluation.weighted import Floats, weighted_curve
 from pneumonia.store.arrays import Split
 
 THUMBNAIL_SIDE = 8  # pixels
-# Not evaluate.n_bootstrap: test pixels need not be read again for it. Where that is 2,000 too, the
-# model's interval is the one in metrics/intervals.csv.
+# Not evaluate.n_bootstrap, for which test pixels need not be read again. Where that is 2,000 too,
+# the model's interval is the one in metrics/intervals.csv.
 N_BOOTSTRAP = 2000
 # The rates that do not depend on how many images are called pneumonia: always defined.
 RATES = ("accuracy", "recall", "specificity")
@@ -72,36 +71,30 @@ def shortcuts_table(
             for name, of_name in probabilities.items()
         }
 
-    _, resampled = over_resamples(areas, test.index, N_BOOTSTRAP, resampling_seed(seed, "test"))
+    resampling = N_BOOTSTRAP, resampling_seed(seed, "test")
+    area, resampled = over_resamples(areas, test.index, *resampling)
     rows: list[tuple[object, ...]] = []
-    area = {name: float(roc_auc_score(y_true, of_name)) for name, of_name in probabilities.items()}
     for name, of_name in probabilities.items():
         ends = percentile_interval(resampled[name])
         rows.append((name, "none", "roc_auc", area[name], *ends, "", "", ""))
         if name != "model":
-            ends = percentile_interval(resampled["model"] - resampled[name])
             behind = area["model"] - area[name]
+            ends = percentile_interval(resampled["model"] - resampled[name])
             rows.append((name, "none", "roc_auc_behind", behind, *ends, "", "", ""))
-        of_metric = rates(counts(y_true, of_name, HALF))
-        for metric in RATES:
-            n_hits, n_total = of_metric[metric]
-            ends = wilson_interval(n_hits, n_total)
-            rows.append(
-                (name, "half", metric, n_hits / n_total, *ends, str(n_hits), str(n_total), "")
-            )
+        for metric, (n_hits, n_total) in rates(counts(y_true, of_name, HALF)).items():
+            if metric in RATES:
+                share = (n_hits / n_total, *wilson_interval(n_hits, n_total))
+                rows.append((name, "half", metric, *share, str(n_hits), str(n_total), ""))
     if nothing is not None:
-        rows.append(("metadata", "none", "n_file_kinds", *[1.0] * 3, "", "", nothing))
+        rows.append(("metadata", "none", "n_file_kinds", 1.0, 1.0, 1.0, "", "", nothing))
     return pd.DataFrame(rows, columns=list(COLUMNS)).round(6)
 
 
 def metadata_probabilities(train: Split, test: Split) -> NDArray[np.float64]:
-    """P(pneumonia) of each test image by width, height, aspect ratio and colour mode of its file.
+    """(n_test_images,) P(pneumonia) by width, height, aspect ratio and colour mode of the file.
 
     scikit-learn's gradient boosting as it comes, because a size can speak for a class without
     rising or falling with it. A colour mode that train does not have counts as none of its modes.
-
-    Returns:
-        (n_test_images,) float in [0, 1], rounded to six decimals.
     """
     modes = sorted(train.index["mode"].unique())
     classifier = GradientBoostingClassifier(random_state=0)
@@ -110,12 +103,9 @@ def metadata_probabilities(train: Split, test: Split) -> NDArray[np.float64]:
 
 
 def thumbnail_probabilities(train: Split, test: Split) -> NDArray[np.float64]:
-    """P(pneumonia) of each test image by logistic regression on the 64 greys of its thumbnail.
+    """(n_test_images,) P(pneumonia) by logistic regression on the 64 greys of the thumbnail.
 
     Each grey is standardised by its mean and spread in train; ridge penalty as scikit-learn has it.
-
-    Returns:
-        (n_test_images,) float in [0, 1], rounded to six decimals.
     """
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     classifier.fit(thumbnails(train.images), train.labels)
@@ -123,20 +113,19 @@ def thumbnail_probabilities(train: Split, test: Split) -> NDArray[np.float64]:
 
 
 def thumbnails(images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Mean grey of each of 8×8 fields, row by row: (n_images, 64) float in [0, 255].
+    """(n_images, 64) float in [0, 255]: mean grey of each of 8×8 fields, row by row.
 
     A field holds whole pixels, so where 8 does not divide the side they are only nearly equal.
 
     Args:
         images: (n_images, height, width) uint8 in [0, 255], possibly memory-mapped; any size.
     """
-    small = np.empty((len(images), THUMBNAIL_SIDE**2))
-    for i, image in enumerate(images):
-        # As floats: the thumbnail of a thumbnail would else be rounded to whole greys.
-        grey = Image.fromarray(np.asarray(image, dtype=np.float32))
-        resized = grey.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
-        small[i] = np.asarray(resized).ravel()
-    return small
+    side = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+    # As floats: the thumbnail of a thumbnail would else be rounded to whole greys.
+    greys = (Image.fromarray(np.asarray(image, dtype=np.float32)) for image in images)
+    return np.array(
+        [np.asarray(grey.resize(side, Image.Resampling.BOX)).ravel() for grey in greys], np.float64
+    )
 
 
 def _nothing_told(train: pd.DataFrame, test: pd.DataFrame) -> str | None:

@@ -1,6 +1,7 @@
 """Verdicts at a threshold, and the operating threshold: chosen on validation, never on test.
 
-An image is called pneumonia when its probability is at or above the threshold.
+An image is called pneumonia when its probability is at or above the threshold. Arrays are as in
+`weighted`, probabilities rounded to six decimals.
 """
 
 from dataclasses import asdict, dataclass
@@ -27,7 +28,7 @@ class Counts:
 
 
 def counts(y_true: NDArray[np.int_], y_prob: NDArray[np.float64], threshold: float) -> Counts:
-    """Counts of (n_images,) truths (1 = pneumonia) and probabilities in [0, 1] at a threshold."""
+    """Images by truth and verdict at a threshold."""
     called, pneumonia = y_prob >= threshold, y_true == 1
     return Counts(
         tn=int((~pneumonia & ~called).sum()),
@@ -40,15 +41,9 @@ def counts(y_true: NDArray[np.int_], y_prob: NDArray[np.float64], threshold: flo
 def operating_threshold(
     y_true: NDArray[np.int_], y_prob: NDArray[np.float64], min_recall: float
 ) -> float:
-    """Highest threshold that still reaches `min_recall`. Choose it on validation only.
+    """The highest of y_prob that still reaches a recall of `min_recall`, in (0, 1].
 
-    Args:
-        y_true: (n_images,) int; 1 = pneumonia, 0 = normal; both occur.
-        y_prob: (n_images,) float; P(pneumonia) in [0, 1], rounded to six decimals.
-        min_recall: least acceptable tp / (tp + fn), in (0, 1].
-
-    Returns:
-        t, one of y_prob, such that an image is called pneumonia when y_prob >= t.
+    Choose it on validation only. Both classes must occur.
     """
     # drop_intermediate=False: sklearn otherwise drops collinear points, and with them thresholds.
     _, recall, thresholds = roc_curve(y_true, y_prob, drop_intermediate=False)
@@ -60,10 +55,7 @@ def operating_point(
 ) -> dict[str, Any]:
     """The content of models/operating_point.json: the threshold, and how it was chosen.
 
-    Args:
-        predictions: the predictions table; only its validation rows are read.
-        target_recall: in (0, 1].
-        dataset: name of the dataset.
+    Only the validation rows of the predictions table are read.
 
     Raises:
         PipelineError: a class is missing in validation.

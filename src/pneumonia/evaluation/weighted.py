@@ -1,4 +1,8 @@
-"""Metrics of many weightings of the same images at once, so that 2,000 resamples take a second."""
+"""Metrics of many weightings of the same images at once, so that 2,000 resamples take a second.
+
+Everywhere y_true is (n_images,) int, 1 = pneumonia and 0 = normal; y_prob is (n_images,) float in
+[0, 1]; weights are (n, n_images) float, at least 0; what comes back is (n,) float.
+"""
 
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -67,13 +71,7 @@ class WeightedCurve:
 
 
 def weighted_curve(y_true: NDArray[np.int_], y_prob: Floats, weights: Floats) -> WeightedCurve:
-    """The curve of the images under each weighting.
-
-    Args:
-        y_true: (n_images,) int; 1 = pneumonia, 0 = normal.
-        y_prob: (n_images,) float in [0, 1].
-        weights: (n, n_images) float, at least 0; each row weighs both classes.
-    """
+    """The curve of the images under each weighting, which must weigh both classes."""
     order = np.argsort(-y_prob, kind="stable")
     # Tied images move past a threshold together: one column a distinct probability.
     starts = np.flatnonzero(np.diff(y_prob[order], prepend=np.inf))
@@ -90,17 +88,12 @@ def weighted_curve(y_true: NDArray[np.int_], y_prob: Floats, weights: Floats) ->
 
 
 def predictive_values(recall: Floats, specificity: Floats, prevalence: float) -> dict[str, Floats]:
-    """Npv and ppv, each (n,) in [0, 1], where the prevalence is given.
+    """Npv and ppv where the prevalence, in (0, 1), is given; NaN where no image is called so.
 
     By Bayes' theorem. It holds where the radiographs of the ill, and those of the healthy, are
-    like the ones that were measured, and only their shares differ. NaN where none is called so.
+    like the ones that were measured, and only their shares differ.
 
     Source: Altman and Bland, Diagnostic tests 2: predictive values, BMJ 309 (1994) 102.
-
-    Args:
-        recall: (n,) in [0, 1].
-        specificity: (n,) in [0, 1].
-        prevalence: share of pneumonia, in (0, 1).
     """
     tn, fn = specificity * (1 - prevalence), (1 - recall) * prevalence
     tp, fp = recall * prevalence, (1 - specificity) * (1 - prevalence)

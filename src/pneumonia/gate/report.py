@@ -90,7 +90,7 @@ def as_json(verdict: Verdict) -> dict[str, Any]:
         "rules": [asdict(result) for result in verdict.rules],
         **{name: list(getattr(verdict, name)) for name in _CHANGES},
         "guards_changed": list(verdict.guards_changed),
-        "expired_waivers": [asdict(waiver) for waiver in verdict.expired],
+        "expired_waivers": [waiver.model_dump() for waiver in verdict.expired],
     }
 
 

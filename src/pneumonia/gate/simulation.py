@@ -7,7 +7,7 @@ says how many hold. The table in docs/gate.md is its output.
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
 
@@ -223,7 +223,7 @@ def main(root: Path = Path(), n_pairs: int = N_PAIRS) -> None:
     predictions = read_table(root / PREDICTIONS, text=TEXT_COLUMNS)
     test = predictions[predictions["split"] == "test"].reset_index(drop=True)
     policy = parse_policy((root / POLICY).read_text(encoding="utf-8"), str(POLICY))
-    rules = replace(policy.rules, n_bootstrap=N_BOOTSTRAP)
+    rules = policy.rules.model_copy(update={"n_bootstrap": N_BOOTSTRAP})
     n_of_kind = test["kind"].value_counts().reindex(KINDS, fill_value=0)
     if n_of_kind.min() < rules.min_images_of_a_kind:
         raise PipelineError(

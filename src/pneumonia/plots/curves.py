@@ -29,9 +29,6 @@ def roc_table(predictions: pd.DataFrame) -> pd.DataFrame:
     A curve begins at (0, 0), where no image is called pneumonia. scikit-learn gives that point
     the threshold infinity, which neither JSON nor Vega reads; here it is the least number of six
     decimals above all probabilities, which says the same.
-
-    Args:
-        predictions: the predictions table, both splits with both classes.
     """
     curves = []
     for split in SPLITS:
@@ -57,9 +54,6 @@ def precision_recall_table(predictions: pd.DataFrame) -> pd.DataFrame:
     """Every point of the precision-recall curves: split, threshold (rising), recall, precision.
 
     scikit-learn's end at recall 0, precision 1 is left out: no threshold gives it.
-
-    Args:
-        predictions: as in `roc_table`.
     """
     curves = []
     for split in SPLITS:
@@ -71,13 +65,7 @@ def precision_recall_table(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def roc_png(table: pd.DataFrame, evaluate: Mapping[str, Any], intervals: Intervals) -> bytes:
-    """ROC curves with areas, intervals and the operating point (the paper's figure 6).
-
-    Args:
-        table: as `roc_table` gives it.
-        evaluate: content of metrics/evaluate.json.
-        intervals: as `interval_table.measured` gives them.
-    """
+    """The curves of `roc_table` with areas and the operating point (the paper's figure 6)."""
     figure, axes = _square("ROC", evaluate)
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1, label="chance: AUC 0.5")
     for split in SPLITS:
@@ -97,13 +85,7 @@ def roc_png(table: pd.DataFrame, evaluate: Mapping[str, Any], intervals: Interva
 def precision_recall_png(
     table: pd.DataFrame, evaluate: Mapping[str, Any], intervals: Intervals
 ) -> bytes:
-    """Precision-recall curves with average precision, prevalence and the operating point.
-
-    Args:
-        table: as `precision_recall_table` gives it.
-        evaluate: content of metrics/evaluate.json.
-        intervals: as `interval_table.measured` gives them.
-    """
+    """The curves of `precision_recall_table` with areas, prevalence and the operating point."""
     figure, axes = _square("Precision and recall", evaluate)
     for split in SPLITS:
         rows, at = table[table["split"] == split], evaluate[split]

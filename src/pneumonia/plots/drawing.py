@@ -21,9 +21,9 @@ CLASSES = ("normal", "pneumonia")
 BLUE, VERMILLION, GREY, BLACK = "#0072B2", "#D55E00", "#767676", "#000000"
 # 8 inches at 100 dots are 800 pixels: a README shows them one to one.
 DOTS_PER_INCH = 100
-# A palette makes the files a third as large. 128 colours also keep one that few pixels have, and
-# colours that fade over a radiograph need all that a palette can have.
-N_COLOURS, ALL_COLOURS = 128, 256
+# A palette makes the files a third as large. 128 colours also keep one that few pixels have;
+# colours that fade over a radiograph need more.
+N_COLOURS, MANY_COLOURS = 128, 192
 
 
 def new_figure(height: float, title: str, dataset: str) -> Figure:
@@ -40,12 +40,7 @@ def new_figure(height: float, title: str, dataset: str) -> Figure:
 
 
 def n_images(evaluate: Mapping[str, Any], *splits: str) -> str:
-    """How much was measured, for a heading: test: 624 images of 428 patients.
-
-    Args:
-        evaluate: content of metrics/evaluate.json.
-        splits: whose numbers; several are separated by a semicolon.
-    """
+    """How much was measured, for a heading: test: 624 images of 428 patients."""
     return "; ".join(
         f"{split}: {evaluate[split]['n_images']:,} images of "
         f"{evaluate[split]['n_patients']:,} patients"

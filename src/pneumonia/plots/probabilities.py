@@ -18,12 +18,9 @@ _STRATEGIES = {"model": "model", "all": "treat all", "none": "treat none"}
 def reliability_png(
     table: pd.DataFrame, evaluate: Mapping[str, Any], intervals: Intervals
 ) -> bytes:
-    """Predicted probability against the observed share of pneumonia, a point a bin.
+    """Predicted probability against the observed share of pneumonia, a point a bin of test.
 
-    Args:
-        table: `calibration.reliability_table` of test.
-        evaluate: content of metrics/evaluate.json.
-        intervals: as `interval_table.measured` gives them.
+    The table is `calibration.reliability_table`'s.
     """
     figure = new_figure(
         height=5.8,
@@ -62,10 +59,8 @@ def reliability_png(
 def strategies_table(table: pd.DataFrame) -> pd.DataFrame:
     """The decision curve, a row a threshold and strategy: its net benefit and 95 % interval.
 
-    Columns threshold, strategy (model, treat all, treat none), net_benefit, low, high.
-
-    Args:
-        table: as `decision.decision_table` gives it.
+    Columns threshold, strategy (model, treat all, treat none), net_benefit, low, high; from
+    `decision.decision_table`.
     """
     table = table.assign(none=0.0, none_low=0.0, none_high=0.0)
     columns = ["threshold", "net_benefit", "low", "high"]
@@ -82,10 +77,7 @@ def strategies_table(table: pd.DataFrame) -> pd.DataFrame:
 def decision_png(table: pd.DataFrame, evaluate: Mapping[str, Any], intervals: Intervals) -> bytes:
     """Net benefit of the model, of treating all and of treating none; and the model's gain.
 
-    Args:
-        table: `decision.decision_table` of test.
-        evaluate: content of metrics/evaluate.json.
-        intervals: as `interval_table.measured` gives them.
+    The table is `decision.decision_table`'s of test.
     """
     n_pneumonia = intervals["test", "operating", "all", "recall"].n_total or 0
     prevalence = n_pneumonia / evaluate["test"]["n_images"]

@@ -1,4 +1,10 @@
-"""A few radiographs of test, chosen by rule: what the model said about them, and where it looks."""
+"""A few radiographs of test, chosen by rule: what the model said about them, and where it looks.
+
+Everywhere `test` has a row a test image, with name, kind, probability, and outcome, one of
+`OUTCOMES`. In the same order are `images`, (n_images, height, width) uint8 in [0, 255], and `maps`,
+(n_images, map_height, map_width) float32 in logits. Where the dataset is not public, `images` is
+None, and the plot says so in place of radiographs.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,10 +19,10 @@ from numpy.typing import NDArray
 from pneumonia.evaluation.activation_maps import OPACITY, overlay
 from pneumonia.evaluation.map_study import CAUGHT, CLEARED, FALSE_ALARM, MISSED, OUTCOMES
 from pneumonia.plots.drawing import (
-    ALL_COLOURS,
     BLUE,
     CLASSES,
     GREY,
+    MANY_COLOURS,
     VERMILLION,
     as_png,
     message_png,
@@ -39,9 +45,6 @@ def sample_places(test: pd.DataFrame) -> list[NDArray[np.int64]]:
 
     They are those of lowest, middle and highest probability (names settle ties): no choice of what
     looks well.
-
-    Args:
-        test: a row a test image: name, kind, probability, and outcome, one of `OUTCOMES`.
     """
     order = test.reset_index(drop=True).sort_values(["probability", "name"])
     found = []
@@ -60,14 +63,7 @@ def middle_places(test: pd.DataFrame) -> NDArray[np.int64]:
 def samples_png(
     test: pd.DataFrame, images: NDArray[np.uint8] | None, point: Mapping[str, Any]
 ) -> bytes:
-    """Radiographs with probability, verdict and truth, a row an outcome (the paper's figure 7).
-
-    Args:
-        test: as `sample_places` takes it.
-        images: (n_images, height, width) uint8 in [0, 255], in the order of `test`; None: the
-            dataset is not public, and the plot says so in place of radiographs.
-        point: content of models/operating_point.json.
-    """
+    """Radiographs with probability, verdict and truth, a row an outcome (the paper's figure 7)."""
     title = f"Sample predictions at threshold {point['operating_threshold']:.6f}"
     if images is None:
         return message_png(title, point["dataset"], _WITHHELD)
@@ -84,12 +80,6 @@ def activation_maps_png(
     """The same radiographs, each beside its class activation map.
 
     All maps share one scale, so that a weak one looks weak.
-
-    Args:
-        test: as `sample_places` takes it.
-        images: as `samples_png` takes them.
-        maps: (n_images, map_height, map_width) float32, in logits, in the same order.
-        point: content of models/operating_point.json.
     """
     title = f"Class activation maps, {maps.shape[1]} × {maps.shape[2]} places a map"
     if images is None:
@@ -105,7 +95,7 @@ def activation_maps_png(
         shown.append(np.concatenate([_grey(image), gap, mapped], axis=1))
     figure, grid = _outcomes_figure(title, test, shown, point["dataset"])
     _draw_scale(figure, grid, limit)
-    return as_png(figure, ALL_COLOURS)
+    return as_png(figure, MANY_COLOURS)
 
 
 def _grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -157,7 +147,4 @@ def _draw_scale(figure: Figure, grid: NDArray[np.object_], limit: float) -> None
         ScalarMappable(Normalize(-limit, limit), colours), ax=grid.ravel().tolist(),
         location="bottom", aspect=50, fraction=0.03, pad=0.02,
     )  # fmt: skip
-    bar.set_label(
-        "towards normal  ←  logits that a place adds (their mean is the image's)  →  "
-        "towards pneumonia"
-    )
+    bar.set_label("towards normal  ←  logits that a place adds  →  towards pneumonia")

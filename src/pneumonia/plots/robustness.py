@@ -34,12 +34,9 @@ _N_GREYS = 24  # more make the file large, and none of them is seen at this size
 
 
 def robustness_png(table: pd.DataFrame, n_test: int, point: Mapping[str, Any]) -> bytes:
-    """Recall, specificity and AUC by severity, a panel a corruption, or that it was turned off.
+    """Recall, specificity and AUC by severity, a panel a corruption, from `robustness`' table.
 
-    Args:
-        table: as `robustness` gives it.
-        n_test: images of test.
-        point: content of models/operating_point.json.
+    `n_test` is the number of test images, of which the table has a sample.
     """
     title, dataset = "Robustness, test", point["dataset"]
     if table.empty:

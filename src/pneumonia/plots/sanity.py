@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pneumonia.evaluation.activation_maps import overlay
 from pneumonia.evaluation.map_study import N_DRAWS, SIMILARITIES, MapStudy
-from pneumonia.plots.drawing import ALL_COLOURS, BLUE, GREY, as_png, new_figure, plain
+from pneumonia.plots.drawing import BLUE, GREY, MANY_COLOURS, as_png, new_figure, plain
 from pneumonia.plots.radiographs import WORDS
 
 # Of `SIMILARITIES`.
@@ -29,13 +29,7 @@ def sanity_png(
     A map of random weights has no unit and no zero: each map is shown less its mean, by its own
     largest magnitude.
 
-    Args:
-        test: a row a test image: outcome and probability.
-        images: (n_images, height, width) uint8 in [0, 255], in the order of `test`; None: the
-            dataset is not public, and the numbers stand alone.
-        study: as `map_study` gives it for `places`.
-        places: (n_shown,) int, the rows of `test` that are shown.
-        point: content of models/operating_point.json.
+    Arguments as in `radiographs`; `study` is `map_study`'s for `places`, the rows that are shown.
     """
     sanity = study.table[study.table["study"] == "sanity"].set_index("group")
     title = (
@@ -72,7 +66,7 @@ def sanity_png(
         for axes, of_images in zip(line[1:], maps.values(), strict=True):
             axes.imshow(overlay(image, of_images[number] - of_images[number].mean()))
     _draw_similarities(lower.subplots(), sanity)
-    return as_png(figure, ALL_COLOURS)
+    return as_png(figure, MANY_COLOURS)
 
 
 def _draw_similarities(axes: Axes, sanity: pd.DataFrame) -> None:

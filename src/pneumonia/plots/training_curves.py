@@ -63,9 +63,7 @@ def history_table(curves: Mapping[str, pd.DataFrame], where: str) -> pd.DataFram
 def accuracy_loss_png(histories: Mapping[str, pd.DataFrame], evaluate: Mapping[str, Any]) -> bytes:
     """Accuracy and loss by epoch, a row for each phase (the paper's figures 4 and 5).
 
-    Args:
-        histories: phase -> `history_table`.
-        evaluate: content of metrics/evaluate.json.
+    `histories` has the `history_table` of each phase.
     """
     figure = new_figure(
         height=2.8 * len(histories) + 0.6,

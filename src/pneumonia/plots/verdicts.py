@@ -21,24 +21,14 @@ from pneumonia.plots.drawing import (
 
 
 def confusion_table(predictions: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    """Columns actual and predicted, `normal` or `pneumonia`: a row a test image, in their order.
-
-    Args:
-        predictions: the predictions table.
-        threshold: of the verdicts.
-    """
+    """Columns actual and predicted, `normal` or `pneumonia`: a row a test image, in their order."""
     test = predictions[predictions["split"] == "test"]
     names, called = np.array(CLASSES), test["probability"].to_numpy() >= threshold
     return pd.DataFrame({"actual": names[test["label"]], "predicted": names[called.astype(int)]})
 
 
 def confusion_png(evaluate: Mapping[str, Any], intervals: Intervals) -> bytes:
-    """Counts on test at the operating threshold and at 0.5, darker for a larger share of a row.
-
-    Args:
-        evaluate: content of metrics/evaluate.json.
-        intervals: as `interval_table.measured` gives them.
-    """
+    """Counts on test at the operating threshold and at 0.5, darker for a larger share of a row."""
     figure = new_figure(
         height=4.2,
         title=f"Confusion matrix, {n_images(evaluate, 'test')}",
@@ -79,13 +69,7 @@ def confusion_png(evaluate: Mapping[str, Any], intervals: Intervals) -> bytes:
 def kinds_png(
     predictions: pd.DataFrame, evaluate: Mapping[str, Any], intervals: Intervals
 ) -> bytes:
-    """Recall by kind and by patient, and specificity; below, npv and ppv by prevalence; of test.
-
-    Args:
-        predictions: the predictions table: how many patients each kind has.
-        evaluate: content of metrics/evaluate.json.
-        intervals: as `interval_table.measured` gives them.
-    """
+    """Recall by kind and by patient, and specificity; below, npv and ppv by prevalence; of test."""
     figure = new_figure(
         height=6.3,
         title=f"At the operating threshold {evaluate['operating_threshold']:.6f}, 95 % intervals\n"

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -289,7 +289,7 @@ def _contract(
             "scaling": "none: the model scales pixels itself",
         },
         "preprocess": {
-            **asdict(predictor.preprocess),
+            **predictor.preprocess.model_dump(),
             "steps": [
                 "decode the JPEG or PNG, turned as its EXIF orientation says; of several frames "
                 "the first",

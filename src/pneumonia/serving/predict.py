@@ -10,7 +10,7 @@ import stat
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -355,7 +355,7 @@ def _canvas(film: Image.Image, preprocess: PreprocessParams) -> NDArray[np.uint8
     the network sees where it sees it padded.
     """
     if preprocess.fit == "pad":
-        return resized(film, replace(preprocess, image_size=_OVERLAY_SIDE))
+        return resized(film, preprocess.model_copy(update={"image_size": _OVERLAY_SIDE}))
     scale = _OVERLAY_SIDE / max(film.size)
     width, height = (max(1, round(pixels * scale)) for pixels in film.size)
     return np.asarray(film.resize((width, height), Image.Resampling.BILINEAR))

@@ -1,7 +1,9 @@
 """Files of the pipeline: written whole or not at all, in an order that makes diffs useful."""
 
+import csv
 import hashlib
 import json
+import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,20 +72,31 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 
 
 def read_table(path: Path, text: tuple[str, ...] = ()) -> pd.DataFrame:
-    """The table in a CSV (or TSV) file.
+    """The table in a CSV (or TSV) file, read strictly.
+
+    Every row has the fields of the heading: pandas would take one more for the names of the rows.
 
     Args:
         path: the file.
         text: columns that stay text, so that patient "007" does not become 7.
 
     Raises:
-        PipelineError: the file is missing, is no table, or lacks one of `text`.
+        PipelineError: the file is missing, is no such table, or lacks one of `text`.
     """
     try:
+        with path.open(encoding="utf-8", newline="") as file:
+            lines = csv.reader(file, delimiter=separator(path), strict=True)
+            heading = next(lines, [])
+            if not heading or "" in heading or len(set(heading)) < len(heading):
+                raise ValueError(f"the heading {reprlib.repr(heading)}")
+            for fields in lines:
+                if len(fields) != len(heading):
+                    n = f"{len(fields)} fields in line {lines.line_num}"
+                    raise ValueError(f"{n} under {len(heading)} headings")
         table = pd.read_csv(
             path, sep=separator(path), dtype=dict.fromkeys(text, "str"), keep_default_na=False
         )
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+    except (OSError, ValueError, csv.Error) as error:  # pandas' parser errors are ValueErrors
         raise PipelineError(
             f"{path}: expected a table that can be read. Received: {error}"
         ) from error

@@ -7,7 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pneumonia.store.arrays import Split
-from pneumonia.training.augmentation import AugmentationParams, draw_affine, draw_tone
+from pneumonia.training.augmentation import (
+    AugmentationParams,
+    draw_affine,
+    draw_blur,
+    draw_noise,
+    draw_tone,
+)
 
 # Streams of random numbers that must not be one another's continuation.
 _ORDER, _CHANGES = 0, 1
@@ -17,10 +23,11 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
     """One epoch of a split in random order, with the random numbers of its augmentation.
 
     The last batch is filled up with the epoch's first images: a batch of another size would have
-    kernels built anew for it, which on a CPU costs as much as many batches.
+    kernels built again for it, which on a CPU costs as much as many batches.
 
     Each item is `(inputs, labels, weights)`: inputs `radiograph` (n, height, width, 1) uint8,
-    `affine` (n, 8) and `tone` (n, 3) float32; labels (n, 1) float32; weights (n,) float32.
+    `affine` (n, 8), `tone` (n, 3) and, where there are such, `blur` (n, 1) and `noise` (n, height,
+    width, 1) float32; labels (n, 1) float32; weights (n,) float32.
     """
 
     def __init__(
@@ -54,5 +61,12 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
             "affine": draw_affine(len(rows), self._split.image_size, self._augmentation, rng),
             "tone": draw_tone(len(rows), self._augmentation, rng),
         }
+        # Both after all others, and only where they are asked for: an input costs memory and time.
+        if self._augmentation.blur:
+            inputs["blur"] = draw_blur(len(rows), self._augmentation, rng)
+        if self._augmentation.noise:
+            size = self._split.image_size
+            (of_noise,) = rng.spawn(1)
+            inputs["noise"] = draw_noise(len(rows), size, self._augmentation, of_noise)
         labels = self._labels[rows]
         return inputs, labels[:, None].astype(np.float32), self._class_weights[labels]

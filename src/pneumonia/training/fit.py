@@ -11,56 +11,69 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 from sklearn.metrics import log_loss, roc_auc_score
 from tqdm import tqdm
 
 from pneumonia.errors import PipelineError
 from pneumonia.store.arrays import Split
-from pneumonia.store.params import check
-from pneumonia.training.augmentation import AugmentationParams, augmented
+from pneumonia.store.params import Section, require
+from pneumonia.training.augmentation import AugmentationParams, augmented, blurred
 from pneumonia.training.model_files import predict_probabilities
 from pneumonia.training.state import Progress, StateFile
 
 # Where nobody watches a bar, a line this often says how far a long epoch is.
 SECONDS_BETWEEN_LINES = 30.0
 
+_SELECTED = {"lowest_loss": " (lowest loss)", "best_auc": " (best AUC)", "last": ""}
 
-@dataclass(frozen=True)
-class PhaseParams:
+
+class PhaseParams(Section):
     """How one phase trains."""
 
-    epochs: int  # at most; 0 hands the model on unchanged
-    batch_size: int
+    epochs: int = Field(ge=0, le=10_000, description="at most; 0 hands the model on unchanged")
+    batch_size: int = Field(ge=1, le=65_536)
     optimizer: Literal["adam", "adamw"]
-    learning_rate: float  # peak of the schedule
-    schedule: Literal["constant", "cosine"]  # cosine falls to zero at the last epoch
-    warmup_epochs: int  # cosine only: linear rise from zero
-    weight_decay: float  # adamw only; not on biases and BatchNorm
-    patience: int  # epochs without a lower validation loss before stopping
+    learning_rate: float = Field(gt=0, description="peak of the schedule")
+    schedule: Literal["constant", "cosine"] = Field(
+        description="cosine falls to zero at the last epoch"
+    )
+    warmup_epochs: int = Field(ge=0, le=10_000, description="cosine only: linear rise from zero")
+    weight_decay: float = Field(ge=0, description="adamw only; not on biases and BatchNorm")
+    clip_norm: float = Field(ge=0, description="largest norm of all gradients together; 0 is off")
+    ema_decay: float = Field(
+        ge=0,
+        lt=1,
+        description="of weights averaged over steps, for validation and the file; 0 is off",
+    )
+    select: Literal["lowest_loss", "best_auc", "last"] = Field(
+        description="the epoch handed on, by validation"
+    )
+    patience: int = Field(
+        ge=1,
+        le=10_000,
+        description="epochs without a better one, as `select` has it, before stopping",
+    )
     class_weights: Literal["none", "balanced"]
-    label_smoothing: float  # in [0, 1)
+    label_smoothing: float = Field(ge=0, lt=1)
     precision: Literal["float32", "mixed_bfloat16"]  # float16 would need loss scaling
 
-    def __post_init__(self) -> None:
-        check(self.epochs >= 0, "epochs", "be at least 0", self.epochs)
-        check(self.batch_size >= 1, "batch_size", "be at least 1", self.batch_size)
-        check(self.learning_rate > 0, "learning_rate", "be above 0", self.learning_rate)
-        check(self.warmup_epochs >= 0, "warmup_epochs", "be at least 0", self.warmup_epochs)
-        check(self.warmup_epochs == 0 or self.schedule == "cosine", "warmup_epochs",
-              "be 0 unless schedule is cosine", self.warmup_epochs)  # fmt: skip
-        check(self.warmup_epochs == 0 or self.warmup_epochs < self.epochs, "warmup_epochs",
-              f"be below epochs ({self.epochs})", self.warmup_epochs)  # fmt: skip
-        check(self.weight_decay >= 0, "weight_decay", "be at least 0", self.weight_decay)
-        check(self.weight_decay == 0 or self.optimizer == "adamw", "weight_decay",
-              "be 0 unless optimizer is adamw", self.weight_decay)  # fmt: skip
-        check(self.patience >= 1, "patience", "be at least 1", self.patience)
-        check(0 <= self.label_smoothing < 1, "label_smoothing", "be in [0, 1)",
-              self.label_smoothing)  # fmt: skip
+    @model_validator(mode="after")
+    def _rules_between_fields(self) -> Self:
+        require(self.warmup_epochs == 0 or self.schedule == "cosine", "warmup_epochs",
+                "be 0 unless schedule is cosine", self.warmup_epochs)  # fmt: skip
+        require(self.warmup_epochs == 0 or self.warmup_epochs < self.epochs, "warmup_epochs",
+                f"be below epochs ({self.epochs})", self.warmup_epochs)  # fmt: skip
+        require(self.weight_decay == 0 or self.optimizer == "adamw", "weight_decay",
+                "be 0 unless optimizer is adamw", self.weight_decay)  # fmt: skip
+        require(self.select != "last" or self.patience >= self.epochs, "patience",
+                f"be at least epochs ({self.epochs}) where select is last",
+                self.patience)  # fmt: skip
+        return self
 
 
 def validation_metrics(y_true: NDArray[np.int64], y_prob: NDArray[np.float64]) -> dict[str, float]:
@@ -82,6 +95,13 @@ def validation_metrics(y_true: NDArray[np.int64], y_prob: NDArray[np.float64]) -
     }
 
 
+def is_better(row: dict[str, float], than: dict[str, float], select: str) -> bool:
+    """Whether the model of `row` is handed on rather than that of `than`, an earlier one."""
+    if select == "best_auc":
+        return row["eval/roc_auc"] > than["eval/roc_auc"]
+    return select == "last" or row["eval/loss"] < than["eval/loss"]
+
+
 def balanced_class_weights(labels: NDArray[np.int64]) -> tuple[float, float]:
     """Weights (normal, pneumonia) that make both classes count the same: n / (2 n_class)."""
     n_normal, n_pneumonia = int(np.sum(labels == 0)), int(np.sum(labels == 1))
@@ -99,7 +119,10 @@ def fit(
     on_epoch: Callable[[dict[str, float]], None],
     log: logging.Logger,
 ) -> tuple[list[NDArray[Any]], Progress]:
-    """Train until the last epoch or until the validation loss has not fallen for `patience` epochs.
+    """Train until the last epoch or until none of `patience` epochs was better than one before.
+
+    With `ema_decay`, validation and the result have the average of the trained weights over all
+    steps. BatchNorm's statistics are running averages already and are taken as they are.
 
     Args:
         build: from a precision to a classifier as it enters the phase; called once or twice.
@@ -113,15 +136,16 @@ def fit(
         log: one line an epoch goes here.
 
     Returns:
-        The weights of the epoch with the lowest validation loss (as `get_weights` gives them; those
-        that came in if no epoch was run), and what the phase knows at its end.
+        The weights of the selected epoch (as `get_weights` gives them; those that came in if no
+        epoch was run), and what the phase knows at its end.
     """
     classifier = build("float32")
     if params.epochs == 0:
         return classifier.get_weights(), Progress()
     # Mixed precision trains a twin. Validation and the file stay in float32, so that what is
     # measured during training is what the saved model gives.
-    network = classifier if params.precision == "float32" else build(params.precision)
+    twin = params.precision != "float32" or params.ema_decay > 0
+    network = build(params.precision) if twin else classifier
     network.set_weights(classifier.get_weights())
     batches_per_epoch = -(-len(train.labels) // params.batch_size)
     trainer = compiled_trainer(network, train.image_size, augmentation, params, batches_per_epoch)
@@ -144,17 +168,19 @@ def fit(
             train, params.batch_size, class_weights, augmentation, seed, epoch
         )
         title = f"epoch {epoch + 1}/{params.epochs}"
+        bar = progress_callback(title, len(train.labels), params.batch_size, log)
         fitted = trainer.fit(
             batches,
             initial_epoch=epoch,
             epochs=epoch + 1,
             shuffle=False,  # TrainingBatches orders the images itself
             verbose=0,
-            callbacks=[progress_callback(title, len(train.labels), params.batch_size, log)],
+            callbacks=[bar],
         ).history
-        trained = time.monotonic() - started
-        if network is not classifier:
+        validated = time.monotonic()
+        if twin:
             classifier.set_weights(network.get_weights())
+            trainer.average_into(classifier.trainable_variables)
         y_prob = predict_probabilities(classifier, validation.images)
         if not np.isfinite(y_prob).all():
             raise PipelineError(
@@ -166,8 +192,9 @@ def fit(
             "train/accuracy": float(fitted["accuracy"][-1]),
             **validation_metrics(validation.labels, y_prob),
         }
-        lowest = min((r["eval/loss"] for r in progress.history), default=float("inf"))
-        if row["eval/loss"] < lowest:
+        if not progress.history or is_better(
+            row, progress.history[progress.best_epoch], params.select
+        ):
             best, progress.best_epoch, progress.wait = classifier.get_weights(), epoch, 0
         else:
             progress.wait += 1
@@ -175,7 +202,9 @@ def fit(
         progress.epoch += 1
         state.save(variables, progress, best)
         on_epoch(row)
-        left = (params.epochs - progress.epoch) * (time.monotonic() - started)
+        rate = bar.rate() or len(train.labels) / (validated - started)
+        an_epoch = len(train.labels) / rate + time.monotonic() - validated
+        left = (params.epochs - progress.epoch) * an_epoch
         log.info(
             "%s: loss %.4f, accuracy %.4f; validation loss %.4f, accuracy %.4f, AUC %.4f%s; "
             "%.0f images/s, at most %s left",
@@ -185,8 +214,8 @@ def fit(
             row["eval/loss"],
             row["eval/accuracy"],
             row["eval/roc_auc"],
-            " (lowest loss)" if progress.wait == 0 else "",
-            len(train.labels) / trained,
+            _SELECTED[params.select] if progress.wait == 0 else "",
+            rate,
             duration(left),
         )
     return best, progress
@@ -211,6 +240,12 @@ def compiled_trainer(
         "tone": keras.Input((3,), dtype="float32", name="tone"),
     }
     changed = augmented(inputs["radiograph"], inputs["affine"], inputs["tone"], augmentation.fill)
+    if augmentation.blur:
+        inputs["blur"] = keras.Input((1,), dtype="float32", name="blur")
+        changed = blurred(changed, inputs["blur"], augmentation.blur)
+    if augmentation.noise:
+        inputs["noise"] = keras.Input((image_size, image_size, 1), dtype="float32", name="noise")
+        changed = keras.ops.clip(changed + inputs["noise"], 0.0, 255.0)
     trainer = keras.Model(inputs, network(changed), name="trainer")
 
     total = params.epochs * batches_per_epoch
@@ -223,11 +258,16 @@ def compiled_trainer(
             warmup_target=params.learning_rate if warmup else None,
             warmup_steps=warmup,
         )
+    options: dict[str, Any] = {}
+    if params.clip_norm:
+        options["global_clipnorm"] = params.clip_norm
+    if params.ema_decay:
+        options |= {"use_ema": True, "ema_momentum": params.ema_decay}
     if params.optimizer == "adamw":
-        optimizer = keras.optimizers.AdamW(rate, weight_decay=params.weight_decay)
+        optimizer = keras.optimizers.AdamW(rate, weight_decay=params.weight_decay, **options)
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     else:
-        optimizer = keras.optimizers.Adam(rate)
+        optimizer = keras.optimizers.Adam(rate, **options)
     trainer.compile(
         optimizer=optimizer,
         loss=keras.losses.BinaryCrossentropy(label_smoothing=params.label_smoothing),
@@ -236,7 +276,20 @@ def compiled_trainer(
         jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
     )
     trainer.optimizer.build(trainer.trainable_variables)  # so that its state can be restored
+    # Keras would put the averages in place of the weights at the end of every `fit`, and go on
+    # from there; here that is an epoch.
+    trainer.average_into = optimizer.finalize_variable_values
+    optimizer.finalize_variable_values = lambda _: None
+    _build_loss_and_metrics(trainer)
     return trainer
+
+
+def _build_loss_and_metrics(trainer: Any) -> None:
+    """Make their variables now: `fit` would trace the whole network once more only for them."""
+    nothing = np.zeros((1, 1), np.float32)
+    trainer.compute_loss(y=nothing, y_pred=nothing)
+    trainer.compute_metrics(None, nothing, nothing)
+    trainer.reset_metrics()
 
 
 def progress_callback(title: str, n_images: int, batch_size: int, log: logging.Logger) -> Any:
@@ -250,19 +303,30 @@ def progress_callback(title: str, n_images: int, batch_size: int, log: logging.L
                 total=n_images, desc=title, unit=" images", leave=False,
                 disable=not sys.stderr.isatty(),
             )  # fmt: skip
-            self.started = self.said = time.monotonic()
+            self.said = time.monotonic()
+            self.first = self.done = 0
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
-            done = min((batch + 1) * batch_size, n_images)
+            done = self.done = min((batch + 1) * batch_size, n_images)
+            self.now = time.monotonic()
+            if not self.first:  # the graph was built within it: it says nothing about the rest
+                self.first, self.since = done, self.now
+                self.bar.reset()
+                self.bar.initial = self.bar.n = done
+                return
             self.bar.update(done - self.bar.n)
-            now = time.monotonic()
-            if self.bar.disable and now - self.said > SECONDS_BETWEEN_LINES:
-                self.said = now
-                rate = done / (now - self.started)
+            rate = self.rate()
+            if self.bar.disable and rate and self.now - self.said > SECONDS_BETWEEN_LINES:
+                self.said = self.now
                 log.info(
                     "%s: %d of %d images, %.0f images/s, %s left in this epoch",
                     title, done, n_images, rate, duration((n_images - done) / rate),
                 )  # fmt: skip
+
+        def rate(self) -> float | None:
+            """Images a second after the first batch; None where there was no second one."""
+            seconds = self.now - self.since
+            return (self.done - self.first) / seconds if self.done > self.first else None
 
         def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002
             self.bar.close()

@@ -1,6 +1,6 @@
 """Classifiers on disk: canonical `.keras` files, and the probabilities that come out of one.
 
-Keras is imported inside the functions that need it.
+Keras is started inside the function that needs it.
 """
 
 import json
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pneumonia.errors import PipelineError
+from pneumonia.quiet import start_keras
 from pneumonia.store.files import replacing
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip entry can have
@@ -60,8 +61,7 @@ def load_classifier(path: Path) -> Any:
     Raises:
         PipelineError: the file is missing, broken, or no classifier of this pipeline.
     """
-    import keras
-
+    keras = start_keras()
     try:
         classifier = keras.models.load_model(path, compile=False, safe_mode=True)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:

@@ -5,31 +5,33 @@ Keras is imported inside the functions that need it: checking parameters starts 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
 
 from pneumonia.errors import PipelineError
-from pneumonia.store.params import check
+from pneumonia.store.params import Section, require
 from pneumonia.training.weights import WEIGHTS
 
 
-@dataclass(frozen=True)
-class ModelParams:
+class ModelParams(Section):
     """The network that both phases train."""
 
     backbone: Literal["efficientnet_v2_s", "mobilenet_v2"]
-    weights: str  # "none", or a weights record of the backbone
-    dropout: float  # share of the pooled features, in [0, 1)
-    pixel_divisor: float  # 1 is right; 255 repeats the paper's pixels in [0, 1]
+    weights: str = Field(description="none, or a weights record of the backbone")
+    dropout: float = Field(ge=0, lt=1, description="share of the pooled features")
+    pixel_divisor: float = Field(
+        gt=0, le=65535, description="1 is right; 255 repeats the paper's pixels in [0, 1]"
+    )
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _weights_are_of_the_backbone(self) -> Self:
         accepted = ["none", *WEIGHTS[self.backbone]]
-        check(self.weights in accepted, "weights",
-              f"be one of {', '.join(accepted)} for backbone {self.backbone}",
-              self.weights)  # fmt: skip
-        check(0 <= self.dropout < 1, "dropout", "be in [0, 1)", self.dropout)
-        check(self.pixel_divisor > 0, "pixel_divisor", "be above 0", self.pixel_divisor)
+        require(self.weights in accepted, "weights",
+                f"be one of {', '.join(accepted)} for backbone {self.backbone}",
+                self.weights)  # fmt: skip
+        return self
 
     @property
     def pretrained(self) -> bool:

@@ -1,6 +1,6 @@
 """What both training stages do: enter a phase, train, and write the model and its curves.
 
-Keras and DVCLive are imported inside the function that needs them.
+DVCLive is imported inside the function that needs it.
 """
 
 import logging
@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pneumonia.quiet import start_keras
 from pneumonia.store.arrays import IMAGES, INDEX, open_split
+from pneumonia.store.files import write_json
 from pneumonia.training.augmentation import AugmentationParams
-from pneumonia.training.fit import PhaseParams, duration, fit, validation_metrics
+from pneumonia.training.fit import PhaseParams, duration, fit, is_better, validation_metrics
 from pneumonia.training.model_files import predict_probabilities, save_classifier
 from pneumonia.training.network import ModelParams, build_classifier
 from pneumonia.training.state import StateFile, exclusive, fingerprint
@@ -27,6 +29,7 @@ class PhaseFiles:
     given: Path | None  # the file that the phase starts from: pretrained weights or a model
     model: Path  # the `.keras` file it hands on
     curves: Path  # DVCLive's folder
+    metrics: Path | None  # the JSON file of what validation says of the model handed on
     scratch: Path  # resumable state, ignored by Git and DVC
 
 
@@ -41,7 +44,8 @@ def run_phase(
 ) -> None:
     """Train one phase; write the best of the models it saw, the given one included, and its curves.
 
-    A phase never hands on a model with a higher validation loss than the one it was given.
+    A phase never hands on a model that is worse than the one it was given, by what `params.select`
+    compares; the last epoch is handed on unseen.
 
     Args:
         files: where it reads and writes.
@@ -55,12 +59,9 @@ def run_phase(
     Raises:
         PipelineError: another process trains here, an input is broken, the training diverged.
     """
-    import keras
     from dvclive import Live
 
-    import pneumonia.training.batches  # the fingerprint below must see all the code that trains
-
-    del pneumonia.training.batches
+    keras = start_keras()
     with exclusive(files.scratch):
         started = time.monotonic()
         train, validation = open_split(files.train), open_split(files.validation)
@@ -94,7 +95,7 @@ def run_phase(
             best, progress = fit(
                 build, train, validation, params, augmentation, seed, state, write_row, log
             )
-            # Built anew, so that the file does not depend on what else this process has built.
+            # Built again, so that the file does not depend on what else this process has built.
             keras.utils.clear_session()
             classifier = build("float32")
             given = validation_metrics(
@@ -102,17 +103,21 @@ def run_phase(
             )
             handed_on, whose = given, "the model that came in"
             if progress.history:
-                lowest = progress.history[progress.best_epoch]
-                if lowest["eval/loss"] < given["eval/loss"]:
-                    handed_on, whose = lowest, f"epoch {progress.best_epoch + 1}"
+                selected = progress.history[progress.best_epoch]
+                if is_better(selected, given, params.select):
+                    handed_on, whose = selected, f"epoch {progress.best_epoch + 1}"
                     classifier.set_weights(best)
-            live.summary["epochs"] = progress.epoch
-            # 1 is the first epoch, 0 the model that came in.
-            live.summary["best_epoch"] = 0 if handed_on is given else progress.best_epoch + 1
-            live.summary["best"] = {name.removeprefix("eval/"): handed_on[name] for name in given}
         # With 0 epochs there are no curves, but DVC expects their folder.
         (files.curves / "plots" / "metrics").mkdir(parents=True, exist_ok=True)
         save_classifier(classifier, files.model)
+        if files.metrics is not None:
+            about = {
+                # 1 is the first epoch, 0 the model that came in.
+                "epoch": 0 if handed_on is given else progress.best_epoch + 1,
+                "loss": round(handed_on["eval/loss"], 6),
+                "roc_auc": round(handed_on["eval/roc_auc"], 6),
+            }
+            write_json(files.metrics, about)
         log.info(
             "%d epochs, handed on: %s; validation loss %.4f, accuracy %.4f, AUC %.4f; %s",
             progress.epoch,

@@ -30,8 +30,8 @@ class Progress:
 
     Attributes:
         epoch: epochs finished.
-        wait: epochs since the validation loss was lowest.
-        best_epoch: the epoch, from 0, of the lowest validation loss; -1 before the first.
+        wait: epochs since the best one.
+        best_epoch: the best epoch, from 0, as `select` has it; -1 before the first.
         history: a row an epoch: metric name to value.
     """
 
@@ -82,7 +82,7 @@ class StateFile:
         except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error) as error:
             raise PipelineError(
                 f"{self._path}: expected the state of a training that was broken off. Received: a "
-                f"damaged file; delete it, and the phase starts anew"
+                f"damaged file; delete it, and the phase starts from its beginning"
             ) from error
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
@@ -92,12 +92,13 @@ class StateFile:
 def fingerprint(params: Iterable[object], files: Iterable[Path]) -> str:
     """A hash of parameters, of the bytes of files, and of the code and backend that train.
 
-    The code is every module of this package that has been imported, and the running stage.
+    The code is that of the packages `store` and `training` and the running stage.
     """
     import keras
 
-    modules = [m for name, m in sys.modules.items() if name.split(".")[0] == "pneumonia"]
-    code = {Path(m.__file__) for m in modules if m.__file__}
+    package = Path(__file__).parents[1]
+    code = {*package.glob("store/*.py"), *package.glob("training/*.py")}
+    code.add(package / "data" / "remote_file.py")
     main = getattr(sys.modules["__main__"], "__file__", None)
     if main is not None:
         code.add(Path(main))
