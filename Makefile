@@ -40,7 +40,7 @@ check: $(INSTALLED)  ## lint, format, schemas, file sizes, types, workflows
 	git ls-files -z .ci/run '*.sh' | xargs -0 shellcheck
 	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	zizmor --offline --no-progress --quiet --persona pedantic .github
-	python -m pytest -q tests/test_repository.py tests/test_graph.py tests/test_workflows.py
+	python -m pytest -q tests/test_repository.py tests/test_graph.py tests/github
 
 .PHONY: fresh
 fresh: $(INSTALLED)  ## does dvc.lock belong to the code and the parameters? On a clone without data
