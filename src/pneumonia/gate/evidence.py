@@ -5,6 +5,7 @@ of the same revision names these very files. Neither the model nor an image is n
 """
 
 import hashlib
+import json
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -132,6 +133,24 @@ def _side(folder: Path) -> Side:
         predictions_md5=md5s[PREDICTIONS].pop(),
         predictions=predictions.assign(called=predictions["probability"] >= threshold),
     )
+
+
+def parse_json(text: str, where: str) -> Any:
+    """The value in the text of a strict JSON file (no NaN, no Infinity); `where` starts the error.
+
+    Raises:
+        PipelineError: it is not strict JSON.
+    """
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise PipelineError(
+            f"{where}: expected a JSON file that can be read. Received: {error}"
+        ) from error
 
 
 def _refuse_missing(folder: Path, *paths: Path) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 
 from pneumonia.data.datasets import SOURCES
 from pneumonia.errors import PipelineError
-from pneumonia.gate.evidence import METRICS, PREDICTIONS
+from pneumonia.gate.evidence import METRICS, PREDICTIONS, parse_json
 from pneumonia.git import contents_of, git, hashes_at, is_shallow
 from pneumonia.recipes import PARAMS, RECIPES, laid_over
-from pneumonia.store.files import parse_json, read_table
+from pneumonia.store.files import read_table
 from pneumonia.store.yaml12 import parse_yaml
 
 EARLIER = Path("docs/earlier_looks.csv")

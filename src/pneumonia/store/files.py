@@ -53,30 +53,15 @@ def read_json(path: Path) -> Any:
     Raises:
         PipelineError: the file is missing or is not strict JSON.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise PipelineError(
-            f"{path}: expected a JSON file that can be read. Received: {error}"
-        ) from error
-    return parse_json(text, str(path))
-
-
-def parse_json(text: str, where: str) -> Any:
-    """The value in the text of a strict JSON file (no NaN, no Infinity); `where` starts the error.
-
-    Raises:
-        PipelineError: it is not strict JSON.
-    """
 
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not JSON")
 
     try:
-        return json.loads(text, parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+    except (OSError, ValueError) as error:
         raise PipelineError(
-            f"{where}: expected a JSON file that can be read. Received: {error}"
+            f"{path}: expected a JSON file that can be read. Received: {error}"
         ) from error
 
 
