@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from pneumonia.data.images import replacing_folders
 from pneumonia.data.phantoms import draw_phantom
-from pneumonia.documents.card import COMMAND
 from pneumonia.errors import PipelineError
 from pneumonia.serving.predict import Predictor, load_predictor
 from pneumonia.store.files import read_json, sha256_of, write_json
@@ -37,6 +36,7 @@ TOLERANCE = 1e-4  # largest difference of a probability from the Keras model's
 OPSET = 17  # of ONNX
 
 _MAKER = "pneumonia export"
+_CARD_COMMAND = "make documents"
 _NOTICE = "Research software. Not for diagnosis."
 # Phantoms, and not noise: noise of any kind gets nearly one and the same probability, phantoms get
 # quite different ones, so that a conversion that mixed something up would show.
@@ -204,7 +204,7 @@ def _card_of_model(card: Path, model: Path, predictor: Predictor) -> str:
     if missing:
         raise PipelineError(
             f"{card}: expected the card of {model}, which names its {' and '.join(missing)}. "
-            f"Received: the card of another run; `{COMMAND}` renders that of the recorded one"
+            f"Received: the card of another run; `{_CARD_COMMAND}` writes that of the baseline"
         )
     return text
 
