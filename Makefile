@@ -18,7 +18,7 @@ INSTALLED := .venv/installed-$(notdir $(LOCK))
 
 .PHONY: help
 help:  ## list the targets
-	@sed -n -E 's/^([a-z]+):[^#]*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | awk -F '|' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+	@sed -n -E 's/^([a-z]+):[^#]*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | awk -F '|' '{ printf "  make %-9s %s\n", $$1, $$2 }'
 
 .PHONY: demo
 demo: $(INSTALLED)  ## all six stages on drawn phantoms: no data, no internet, some 5 minutes
@@ -41,6 +41,7 @@ check: $(INSTALLED)  ## lint, format, schemas, file sizes, types, workflows
 	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	zizmor --offline --no-progress --quiet --persona pedantic .github
 	python -m pytest -q tests/test_repository.py tests/test_graph.py tests/github
+	python -m pneumonia.documents --check
 
 .PHONY: fresh
 fresh: $(INSTALLED)  ## does dvc.lock belong to the code and the parameters? On a clone without data
@@ -87,10 +88,9 @@ summary: $(INSTALLED)  ## what a reviewer reads, as Markdown; BASE, CANDIDATE, R
 report: $(INSTALLED)  ## one HTML page of the run's metrics and plots: report/report.html
 	@pneumonia report --output '$(REPORT)/report.html'
 
-.PHONY: record
-record: $(INSTALLED)  ## write the recorded figures into README.md and MODEL_CARD.md
-	@python -m pneumonia.documents.readme
-	@python -m pneumonia.documents.card
+.PHONY: documents
+documents: $(INSTALLED)  ## write the baseline's metrics and verdict into README.md and MODEL_CARD.md
+	@python -m pneumonia.documents
 
 .PHONY: lock
 lock: $(INSTALLED)  ## pin every dependency again from pyproject.toml, for Python 3.11 to 3.13

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -94,6 +95,19 @@ def real_archive() -> Path:
     path = in_mirror(FILMS)
     assert path is not None, "a test that asks for the real archive must be marked `real`"
     return path
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """The one browser of a worker: it takes a second to start, and Playwright allows no second."""
+    from playwright.sync_api import sync_playwright
+
+    path = next(path for name in BROWSERS if (path := shutil.which(name)))
+    with sync_playwright() as playwright:
+        # Without a sandbox: it needs rights that a container does not have, and the page is ours.
+        launched = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield launched
+        launched.close()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 TARGETS = [
     "help", "demo", "repro", "test", "check", "fresh", "gate", "ledger", "remote", "pull",
-    "push", "confirm", "summary", "report", "record", "lock",
+    "push", "confirm", "summary", "report", "documents", "lock",
 ]  # fmt: skip
 
 # Stands for Python: notes its arguments, makes an environment that holds itself, answers the rest.
@@ -148,8 +148,7 @@ def test_the_mirror_is_absolute_before_dvc_sees_it(copy, given):
             "cd '../x' && dvc pull --run-cache --allow-missing models data",
         ),
         (["push"], "dvc push --run-cache"),
-        (["record"], "python -m pneumonia.documents.readme"),
-        (["record"], "python -m pneumonia.documents.card"),
+        (["documents"], "python -m pneumonia.documents"),
         (["report"], "pneumonia report --output 'report/report.html'"),
         (["confirm"], "pneumonia confirm"),
         (["confirm", "CANDIDATE=../x"], "pneumonia confirm --candidate '../x'"),

@@ -1,46 +1,55 @@
-"""Ours beside the paper's: the figures, the intervals of the differences and the verdicts."""
+"""Ours beside the paper's: the metrics, the intervals of the differences and the verdicts."""
 
-import pandas as pd
 import pytest
 
 from pneumonia.documents.paper import (
     MARGIN,
     PAPER,
     VERDICTS,
-    Estimate,
     comparison,
-    comparison_table,
     difference,
     verdict,
 )
+from pneumonia.documents.run import Phase, Run
+from pneumonia.evaluation.interval_table import Measured
 from pneumonia.evaluation.intervals import wilson_interval
-from pneumonia.evaluation.metrics import Counts, f1, rates
+from pneumonia.evaluation.metrics import f1, rates
+from pneumonia.evaluation.threshold import Counts
+
+ONE_EPOCH = Phase("train_frozen", 1, 1, 0.3, 463 / 522)
 
 
-def measured(tn: int, fp: int, fn: int, tp: int) -> dict:
-    """What metrics/evaluate.json has of one split at 0.5, as far as it is read."""
-    c = Counts(tn, fp, fn, tp)
-    return {
-        "n_images": sum(vars(c).values()),
-        "roc_auc": 0.94, "roc_auc_low": 0.92, "roc_auc_high": 0.96,
-        "at_half": {**vars(c), "f1": f1(c), "f1_low": f1(c) - 0.02, "f1_high": f1(c) + 0.02},
-    }  # fmt: skip
+def of(value: float, low: float, high: float) -> Measured:
+    return Measured(value, low, high, None, None, "")
 
 
-def evaluate(test=(184, 50, 39, 351), validation=(100, 34, 20, 368), source="chestxray2017"):
-    return {"source": source, "test": measured(*test), "validation": measured(*validation)}
+def rate(n_hits: int, n_total: int) -> Measured:
+    return Measured(n_hits / n_total, *wilson_interval(n_hits, n_total), n_hits, n_total, "")
 
 
-def history(*rows: tuple[float, float]) -> pd.DataFrame:
-    """Validation loss and accuracy of each epoch of the frozen phase."""
-    return pd.DataFrame(rows, columns=["validation_loss", "validation_accuracy"])
+def run(
+    test=(184, 50, 39, 351), validation=(100, 34, 20, 368), dataset="chestxray2017",
+    frozen=ONE_EPOCH,
+) -> Run:  # fmt: skip
+    """A run with these counts tn, fp, fn, tp at 0.5, as far as it is compared with the paper."""
+    metrics = {}
+    for split, c in (("test", Counts(*test)), ("validation", Counts(*validation))):
+        metrics |= {(split, "half", "all", name): rate(*n) for name, n in rates(c).items()}
+        metrics[split, "half", "all", "f1"] = of(f1(c), f1(c) - 0.02, f1(c) + 0.02)
+        metrics[split, "none", "all", "roc_auc"] = of(0.94, 0.92, 0.96)
+    return Run(
+        evaluate={"dataset": dataset, "validation": {"n_images": sum(validation)}},
+        params={}, lock=None, metrics=metrics, predictions=None,
+        phases={"train_frozen": frozen} if frozen else {}, robustness=None, shortcuts=None,
+        activation_maps=None, plots={}, unlike_lock=[],
+    )  # fmt: skip
 
 
-FROZEN = history((0.3, 463 / 522))
+def rows(**changes) -> dict:
+    return {row.name: row for row in comparison(run(**changes))}
 
 
-def row(name: str, *args, **kwargs):
-    return next(r for r in comparison(*args, **kwargs) if r.name.startswith(name))
+FROZEN = "Accuracy on validation, frozen phase"
 
 
 # ---- the difference ----
@@ -48,8 +57,8 @@ def row(name: str, *args, **kwargs):
 
 def test_the_interval_of_a_difference_is_newcombes():
     # His table II, case a: 56 of 70 less 48 of 80 is .2, method 10 gives .0524 to .3339.
-    ours = Estimate(56 / 70, *wilson_interval(56, 70))
-    paper = Estimate(48 / 80, *wilson_interval(48, 80))
+    ours = rate(56, 70)
+    paper = rate(48, 80)
     found = difference(ours, paper)
     assert found.value == pytest.approx(0.2)
     assert found.low == pytest.approx(0.0524, abs=5e-5)
@@ -58,8 +67,8 @@ def test_the_interval_of_a_difference_is_newcombes():
     assert (turned.low, turned.high) == pytest.approx((-found.high, -found.low))
 
 
-def test_against_a_figure_without_an_interval_only_our_own_counts():
-    found = difference(Estimate(0.94, 0.92, 0.96), Estimate(0.905, 0.905, 0.905))
+def test_against_a_metric_without_an_interval_only_our_own_counts():
+    found = difference(of(0.94, 0.92, 0.96), of(0.905, 0.905, 0.905))
     assert (found.value, found.low, found.high) == pytest.approx((0.035, 0.015, 0.055))
 
 
@@ -81,7 +90,7 @@ def test_against_a_figure_without_an_interval_only_our_own_counts():
 )
 def test_the_rule_of_the_verdict(low, high, expected):
     assert MARGIN == 0.05
-    assert verdict(Estimate((low + high) / 2, low, high)) == expected
+    assert verdict(of((low + high) / 2, low, high)) == expected
     assert expected in VERDICTS
 
 
@@ -89,37 +98,36 @@ def test_the_rule_of_the_verdict(low, high, expected):
 
 
 def test_the_papers_own_counts_differ_from_the_paper_in_nothing():
-    rows = {r.name: r for r in comparison(evaluate(), FROZEN)}
-    assert list(rows) == [
-        "Accuracy", "Precision", "Recall", "Specificity", "F1", "ROC-AUC",
-        "Accuracy on validation, frozen phase",
+    found = rows()
+    assert list(found) == [
+        "Recall", "Specificity", "Precision", "Accuracy", "F1", "ROC-AUC", FROZEN,
     ]  # fmt: skip
     for name in ("Accuracy", "Precision", "Recall", "Specificity", "F1"):
-        assert rows[name].difference.value == 0
-        assert rows[name].ours.value == rows[name].paper.value
+        assert found[name].difference.value == 0
+        assert found[name].points.startswith("0.0 (-")  # no sign before it
     # 535 of 624, twice: ±4 points. 184 of 234, twice: ±7, more than may be called the same.
-    assert rows["Accuracy"].verdict == "reproduced"
-    assert rows["Specificity"].verdict == "not distinguishable"
-    assert (rows["Accuracy"].ours_of, rows["Accuracy"].paper_of) == ("535 of 624",) * 2
-    assert rows["Precision"].paper_of == "351 of 401"
-    assert rows["Recall"].paper_of == "351 of 390"
+    assert found["Accuracy"].verdict == "reproduced"
+    assert found["Specificity"].verdict == "not distinguishable"
+    for name, n_hits, n_total in (
+        ("Accuracy", 535, 624), ("Precision", 351, 401), ("Recall", 351, 390),
+    ):  # fmt: skip
+        assert (found[name].paper.n_hits, found[name].paper.n_total) == (n_hits, n_total)
 
 
-def test_ours_are_the_figures_at_one_half_and_the_recorded_intervals():
-    ours = comparison(evaluate(test=(200, 34, 20, 370)), FROZEN)
-    by_name = {r.name: r for r in ours}
-    for name, (n_hits, n_total) in rates(Counts(200, 34, 20, 370)).items():
-        assert by_name[name.capitalize()].ours_of == f"{n_hits} of {n_total}"
-        assert by_name[name.capitalize()].ours.low == wilson_interval(n_hits, n_total)[0]
-    # 2 × 370 / (2 × 370 + 34 + 20)
-    assert by_name["F1"].ours.value == pytest.approx(740 / 794)
-    assert by_name["F1"].ours.low == pytest.approx(740 / 794 - 0.02)
-    assert by_name["ROC-AUC"].ours == Estimate(0.94, 0.92, 0.96)
+def test_ours_are_the_metrics_at_one_half():
+    changed = run(test=(200, 34, 20, 370))
+    found = {row.name: row for row in comparison(changed)}
+    for name in ("recall", "specificity", "precision", "accuracy", "f1"):
+        assert found[name.capitalize()].ours == changed.metric(name, threshold="half")
+    assert found["ROC-AUC"].ours == of(0.94, 0.92, 0.96)
+    # .94 is .035 above .905, which counts as exact.
+    assert found["ROC-AUC"].points == "+3.5 (+1.5 to +5.5)"
+    assert found["ROC-AUC"].verdict == "better"
 
 
 def test_the_papers_f1_has_an_interval_from_its_counts():
     # 351 of the 440 that are pneumonia, are called it, or both: j = .798, F1 = 702 / 791.
-    paper = row("F1", evaluate(), FROZEN).paper
+    paper = rows()["F1"].paper
     assert paper.value == pytest.approx(702 / 791)
     low, high = wilson_interval(351, 440)
     assert (paper.low, paper.high) == pytest.approx((2 * low / (1 + low), 2 * high / (1 + high)))
@@ -127,61 +135,41 @@ def test_the_papers_f1_has_an_interval_from_its_counts():
 
 def test_more_found_at_the_price_of_more_false_alarms_is_better_and_worse():
     # 382 of 390 against 351, and 134 of 234 against 184.
-    rows = {r.name: r.verdict for r in comparison(evaluate(test=(134, 100, 8, 382)), FROZEN)}
-    assert (rows["Recall"], rows["Specificity"]) == ("better", "worse")
+    found = rows(test=(134, 100, 8, 382))
+    assert (found["Recall"].verdict, found["Specificity"].verdict) == ("better", "worse")
+    assert found["Recall"].points.startswith("+7.9 (+4.")  # 31 more
 
 
-def test_the_frozen_phase_counts_at_the_epoch_of_the_lowest_validation_loss():
-    # The second epoch is handed on, though the third was right more often; of two equal losses
-    # the first, as in training.
-    frozen = row(
-        "Accuracy on", evaluate(), history((0.5, 0.7), (0.2, 400 / 522), (0.3, 0.99), (0.2, 0.98))
-    )
-    assert frozen.ours_of == "400 of 522"
-    assert frozen.paper_of == "454 of 512"
+def test_the_frozen_phase_counts_the_images_of_validation_called_correctly():
+    # The count comes back from six decimals.
+    frozen = rows(frozen=Phase("train_frozen", 3, 2, 0.2, round(401 / 522, 6)))[FROZEN]
+    assert (frozen.ours.n_hits, frozen.ours.n_total) == (401, 522)
+    assert (frozen.paper.n_hits, frozen.paper.n_total) == (454, 512)
     assert round(100 * frozen.paper.value, 2) == 88.67  # what the paper prints
     assert frozen.verdict == "worse"
-    # The count comes back from six decimals.
-    printed = history((0.2, round(401 / 522, 6)))
-    assert row("Accuracy on", evaluate(), printed).ours_of == "401 of 522"
 
 
-def test_a_frozen_phase_of_no_epochs_was_not_measured():
-    frozen = row("Accuracy on", evaluate(), history())
-    assert (frozen.ours, frozen.difference) == (None, None)
-    assert frozen.verdict == "not comparable"
-    assert comparison_table([frozen])[0][1:2] == ("not measured",)
+@pytest.mark.parametrize("frozen", [None, Phase("train_frozen", 0)])
+def test_a_frozen_phase_of_no_epochs_was_not_measured(frozen):
+    row = rows(frozen=frozen)[FROZEN]
+    assert (row.ours, row.difference, row.points) == (None, None, "")
+    assert row.verdict == "not comparable"
 
 
 @pytest.mark.parametrize(
     ("changed", "test_rows", "frozen_row"),
     [
-        ({"source": "phantoms"}, False, False),  # as many as the study has, and no films
-        ({"source": "own"}, False, False),
-        ({"source": "chestxray2017-224"}, True, True),
-        ({"test": (184, 50, 39, 350)}, False, True),  # a film short
+        ({"dataset": "phantoms"}, False, False),  # as many as the study has, and no radiographs
+        ({"dataset": "own"}, False, False),
+        ({"dataset": "chestxray2017-224"}, True, True),
+        ({"test": (184, 50, 39, 350)}, False, True),  # an image short
         ({"validation": (133, 0, 0, 388)}, True, False),  # another strategy
     ],
 )
 def test_other_images_are_not_compared(changed, test_rows, frozen_row):
-    *of_test, frozen = comparison(evaluate(**changed), FROZEN)
+    *of_test, frozen = comparison(run(**changed))
     assert {r.verdict != "not comparable" for r in of_test} == {test_rows}
     assert (frozen.verdict != "not comparable") == frozen_row
-
-
-# ---- the table ----
-
-
-def test_the_table_shows_counts_intervals_and_signed_points():
-    table = comparison_table(comparison(evaluate(test=(184, 50, 8, 382)), FROZEN))
-    assert table[2][0] == "Recall"
-    # 382 and 351 of 390; the intervals stand in many tables of Wilson's. 31 more are 7.9 points.
-    assert table[2][1] == "0.979 (0.960–0.990), 382 of 390"
-    assert table[2][2] == "0.900 (0.866–0.926), 351 of 390"
-    assert table[2][3].startswith("+7.9 (+4.")
-    assert table[2][4] == "better"
-    assert table[3][3].startswith("0.0 (-7.")  # specificity: the same, and no sign
-    assert table[5] == ("ROC-AUC", "0.940 (0.920–0.960)", "0.905", "+3.5 (+1.5 to +5.5)", "better")
 
 
 def test_the_paper_prints_these_rates():

@@ -14,9 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
-from conftest import BROWSERS
 from pneumonia.evaluation import map_study, robustness, shortcuts
 from pneumonia.evaluation.calibration import reliability_table
 from pneumonia.evaluation.decision import decision_table
@@ -177,16 +175,6 @@ def repository(tmp_path_factory):
         subprocess.run(["git", *user, *arguments], cwd=folder, check=True)
     write_tables(folder, seed=2)
     return folder
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = next(path for name in BROWSERS if (path := shutil.which(name)))
-    with sync_playwright() as playwright:
-        # Without a sandbox: it needs rights that a container does not have, and the page is ours.
-        launched = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield launched
-        launched.close()
 
 
 def opened(browser, file: Path):

@@ -1,25 +1,30 @@
-"""What a reviewer reads, as Markdown: the gate's verdict, what changed, the graph, the pictures.
+"""What a reviewer reads of a change, as Markdown: the gate's verdict, DVC's tables, new plots.
 
 It only shows. Nothing here decides about a merge, so what is missing is a line and never an error.
 All comes from Git, so that a checkout without data, and the base's code over a change, will do.
 """
 
-import json
-import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from markupsafe import Markup
+
+from pneumonia.documents.render import markdown_code, rendered
 from pneumonia.errors import PipelineError
-from pneumonia.git import commit_of, file_at, git
+from pneumonia.git import changed_paths, commit_of, file_at, git
 from pneumonia.store.yaml12 import parse_yaml
 
-GRAPH, LOCK = Path("dvc.yaml"), Path("dvc.lock")
 METRICS, PARAMS = "metrics/evaluate.json", "params.yaml"  # as DVC names them
-PICTURES = Path("plots/evaluate")
+# The metrics that a reviewer asks for first, in this order; then test, then all else.
+FIRST = (
+    "test.recall", "test.missed", "test.specificity", "test.false_alarms", "test.roc_auc",
+    "operating_threshold", "test.precision", "test.accuracy",
+)  # fmt: skip
 # GitHub refuses a comment over 65,536 characters; the rest is for the comment's own marker.
 MAX_CHARACTERS = 60_000
 CUT = "\n\n*Too long for here; the whole is with the files of this run.*"
@@ -29,7 +34,7 @@ def summary(
     root: Path,
     base: str,
     gate_markdown: Path | None,
-    pictures: str | None,
+    plots: str | None,
     candidate: str | None = None,
 ) -> str:
     """The review of a change as Markdown, of at most `MAX_CHARACTERS` characters.
@@ -38,7 +43,7 @@ def summary(
         root: top folder of the checkout.
         base: revision that the change would be merged into.
         gate_markdown: the gate's verdict; None: not asked for.
-        pictures: URL under which the candidate's tree can be seen; None: no pictures.
+        plots: URL under which the candidate's tree can be seen; None: no plots.
         candidate: revision of the change; None: the working tree.
 
     Raises:
@@ -46,21 +51,21 @@ def summary(
     """
     base = commit_of(root, base)
     candidate = None if candidate is None else commit_of(root, candidate)
-    sections = [
-        f"{_words(candidate)} against {_words(base)}.",
-        f"### Metrics\n\n{_metrics(root, base, candidate)}",
-        f"### Parameters\n\n{_parameters(root, base, candidate)}",
-        f"### Stages\n\n{_stages(root, base, candidate)}",
-    ]
-    if pictures is not None:
-        sections.append(f"### Pictures\n\n{_pictures(root, base, candidate, pictures)}")
-    if gate_markdown is not None:
-        sections.insert(0, _gate(gate_markdown))
-    return _fitted(sections)
-
-
-def _words(revision: str | None) -> str:
-    return "The working tree" if revision is None else f"`{revision[:10]}`"
+    text = rendered(
+        "comment.md.jinja",
+        gate=None if gate_markdown is None else _gate(gate_markdown),
+        base=markdown_code(base[:10]),
+        candidate="The working tree" if candidate is None else markdown_code(candidate[:10]),
+        metrics=_changes(root, "metrics", METRICS, base, candidate),
+        params=_changes(root, "params", PARAMS, base, candidate),
+        stages=_stages(root, base, candidate),
+        address=None if plots is None else plots.rstrip("/"),
+        plots=[(path, quote(path)) for path in _changed_plots(root, base, candidate)],
+    ).strip()
+    if len(text) > MAX_CHARACTERS:
+        text = text[: MAX_CHARACTERS - len(CUT) - 40].rpartition("\n")[0]
+        text += "\n\n</details>" * (text.count("<details") > text.count("</details>")) + CUT
+    return text
 
 
 def _gate(path: Path) -> str:
@@ -70,216 +75,93 @@ def _gate(path: Path) -> str:
         return "**The gate gave no verdict.** Its job says why."
 
 
-def _metrics(root: Path, base: str, candidate: str | None) -> str:
-    """What `dvc metrics diff` finds, as tables: what the gate judges, and the rest folded away."""
-    found = _dvc_diff(root, "metrics", base, candidate)
-    if isinstance(found, str):
-        return found
-    # DVC leaves out a file that neither side has, and says so on standard error alone.
-    lines = [] if METRICS in found else [f"{_code(METRICS)} cannot be read, or is missing."]
-    first: list[str] = []
-    rest: list[str] = []
-    for file, figures in sorted(found.items()):
-        if missing := _missing(file, figures):
-            lines.append(missing)
-            continue
-        for name in sorted(figures, key=_importance):
-            if re.search("_(low|high)$", name) and name.rpartition("_")[0] in figures:
-                continue  # stands in brackets behind its figure
-            row = _metric_row(name, figures)
-            if row is not None:
-                main = file == METRICS and ".at_half." not in name
-                (first if main else rest).append(row if main else f"| {_code(file)} {row}")
-    heading = "figure | base | candidate | change |\n|"
-    if first:
-        lines.append("\n".join([f"| {heading}{'---|' * 4}", *first]))
-    elif not lines:
-        lines.append(f"{_code(METRICS)} has not changed.")
-    if rest:
-        table = "\n".join([f"| file | {heading}{'---|' * 5}", *rest])
-        lines.append(
-            f"<details><summary>{len(rest)} more figures changed</summary>\n\n{table}\n\n</details>"
-        )
-    return "\n\n".join(lines)
+def _changes(
+    root: Path, kind: str, file: str, base: str, candidate: str | None
+) -> dict[str, Sequence[Any]]:
+    """What `dvc metrics diff --md` or `dvc params diff --md` finds; `file` must be there.
 
+    DVC notes what it cannot load on standard error and ends with 0: such a file has no row, or no
+    value on one of the sides.
 
-def _importance(name: str) -> tuple[int, str]:
-    """Test at the operating threshold first: that is what the gate judges."""
-    order = ("test.at_operating_threshold.", "test.", "validation.at_operating_threshold.")
-    return next((i for i, start in enumerate(order) if name.startswith(start)), len(order)), name
-
-
-def _metric_row(name: str, figures: Mapping[str, Any]) -> str | None:
-    """One row of the table, or None where neither the figure nor its interval has changed."""
-    ends = [figures[end] for end in (f"{name}_low", f"{name}_high") if end in figures]
-    changes = [figures[name], *(ends if len(ends) == 2 else [])]
-    sides = [[_side(change, side) for change in changes] for side in ("old", "new")]
-    if sides[0] == sides[1]:
-        return None
-    shown = [
-        _number(values[0]) + (f" ({'–'.join(map(_number, values[1:]))})" if values[1:] else "")
-        for values in sides
-    ]
-    old, new = sides[0][0], sides[1][0]
-    change = _number(new - old, "+") if _is_number(old) and _is_number(new) else ""
-    return f"| {_code(name)} | {shown[0]} | {shown[1]} | {change} |"
-
-
-def _missing(file: str, values: Mapping[str, Any]) -> str | None:
-    """A line that says on which side a file has no value at all, or None where both have some."""
-    for side, place in (("old", "base"), ("new", "candidate")):
-        if values and all(_side(change, side) is None for change in values.values()):
-            return f"{_code(file)} cannot be read, or is missing, in the {place}."
-    return None
-
-
-def _side(change: Any, side: str) -> Any:
-    return change.get(side) if isinstance(change, dict) else None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _number(value: Any, sign: str = "") -> str:
-    """The one way in which a figure is written here: counts whole, all else to four decimals."""
-    if value is None:
-        return "–"
-    if not _is_number(value):
-        return _code(value)
-    return f"{value:{sign}d}" if isinstance(value, int) else f"{value:{sign}.4f}"
-
-
-def _parameters(root: Path, base: str, candidate: str | None) -> str:
-    found = _dvc_diff(root, "params", base, candidate)
-    if isinstance(found, str):
-        return found
-    if PARAMS not in found:
-        return f"{_code(PARAMS)} cannot be read, or is missing."
-    missing = [line for file, values in found.items() if (line := _missing(file, values))]
-    if missing:
-        return "\n".join(missing)
-    rows = [
-        f"| {_code(name)} | {_code(_side(change, 'old'))} | {_code(_side(change, 'new'))} |"
-        for _, changes in sorted(found.items())
-        for name, change in sorted(changes.items())
-        if _side(change, "old") != _side(change, "new")
-    ]
-    if not rows:
-        return "None has changed."
-    return "\n".join(["| parameter | base | candidate |", "|---|---|---|", *rows])
-
-
-def _dvc_diff(
-    root: Path, kind: str, base: str, candidate: str | None
-) -> dict[str, dict[str, Any]] | str:
-    """What `dvc metrics diff` or `dvc params diff` says, or a line on why it says nothing.
-
-    DVC notes what it cannot load on standard error and ends with 0: such a file has no values.
+    Returns:
+        `missing`, lines about what cannot be compared; `head` and `rows` of a table.
     """
-    revisions = [base] if candidate is None else [base, candidate]
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", kind, "diff", "--all", "--json", *revisions],
+    done = _dvc_diff(root, kind, [base[:10], *([candidate[:10]] if candidate else [])])
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["nothing"])[0][:300]
+        words = Markup("`dvc {} diff` could not compare them. It said: {}.")
+        return {"missing": [words.format(kind, markdown_code(said))], "head": [], "rows": []}
+    head, *table = _cells(done.stdout)
+    missing: dict[str, str] = {}
+    for path in dict.fromkeys((file, *(row[0] for row in table))):
+        sides = zip(*(row[2:4] for row in table if row[0] == path), strict=True)
+        empty = [set(side) == {"-"} for side in sides]
+        if not empty or any(empty):
+            missing[path] = (" in the base", " in the candidate")[empty[1]] if empty else ""
+    rows = [
+        [name if path == file else f"{path}: {name}", *values]
+        for path, name, *values in table
+        if path not in missing and values[0] != values[1]
+    ]
+    order = {name: place for place, name in enumerate(FIRST)}
+    # Stable: otherwise in DVC's own order.
+    rows.sort(key=lambda row: (order.get(row[0], len(order)), not row[0].startswith("test.")))
+    words = Markup("{} cannot be read, or is missing{}.")
+    return {
+        "missing": [words.format(markdown_code(path), place) for path, place in missing.items()],
+        "head": head[1:],
+        "rows": [[markdown_code(name), *values] for name, *values in rows],
+    }
+
+
+def _dvc_diff(root: Path, kind: str, revisions: list[str]) -> subprocess.CompletedProcess[str]:
+    digits = ["--precision", "6"] if kind == "metrics" else []
+    return subprocess.run(
+        [sys.executable, "-m", "dvc", kind, "diff", "--all", "--md", *digits, *revisions],
         cwd=root, capture_output=True, text=True,
     )  # fmt: skip
-    try:
-        found = json.loads(done.stdout or "{}") if done.returncode == 0 else None
-    except ValueError:
-        found = None
-    if isinstance(found, dict):
-        return {file: values for file, values in found.items() if isinstance(values, dict)}
-    said = (done.stderr.strip().splitlines() or ["nothing"])[0]
-    return f"`dvc {kind} diff` could not compare them. It said: {_code(said[:300])}"
 
 
-def _stages(root: Path, base: str, candidate: str | None) -> str:
-    """The graph of dvc.yaml as a Mermaid drawing; stages with another record in dvc.lock stand out.
+def _cells(table: str) -> list[list[str]]:
+    """The cells of a Markdown table of DVC's, headings first; one empty row where it has none.
 
-    The names are the change's own text: in the drawing they are labels of letters and digits.
+    Its columns have fixed widths, so that a bar or a line's end within a value starts no cell.
     """
-    graph = _mapping_at(root, candidate, GRAPH).get("stages")
-    if not isinstance(graph, dict) or not graph:
-        return f"`{GRAPH}` cannot be read, or is missing, in the candidate."
-    old, new = (_mapping_at(root, side, LOCK).get("stages") or {} for side in (base, candidate))
-    recorded = isinstance(old, dict) and isinstance(new, dict)
-    changed = [name for name in graph if recorded and old.get(name) != new.get(name)]
-    lines = ["```mermaid", "flowchart LR"]
-    lines += [f'  s{i}["{re.sub("[^a-zA-Z0-9_ .@-]", "_", str(n))}"]' for i, n in enumerate(graph)]
-    writes = [set(_paths(stage, "outs", "metrics", "plots")) for stage in graph.values()]
-    for later, stage in enumerate(graph.values()):
-        read = {path for dep in _paths(stage, "deps") for path in (dep, *dep.parents)}
-        lines += [f"  s{i} --> s{later}" for i, written in enumerate(writes) if written & read]
-    if changed:
-        marked = ",".join(f"s{i}" for i, name in enumerate(graph) if name in changed)
-        lines += ["  classDef changed stroke-width:4px", f"  class {marked} changed"]
-    lines.append("```")
-    told = f"Recorded anew in `{LOCK}`: {', '.join(map(_code, changed)) or 'no stage'}."
-    return "\n".join([told if recorded else f"`{LOCK}` cannot be read.", "", *lines])
+    lines = table.rstrip().split("\n")
+    bars = [i for i, c in enumerate(lines.pop(1) if lines[1:] else "") if c == "|"]
+    found: list[list[str]] = []
+    for line in lines:
+        cells = [line[start + 1 : end].strip() for start, end in pairwise(bars)]
+        if not found or cells[0]:
+            found.append(cells)
+        else:  # a value with a line's end goes on here
+            found[-1] = [
+                " ".join(filter(None, both)) for both in zip(found[-1], cells, strict=True)
+            ]
+    return found
 
 
-def _paths(stage: Any, *kinds: str) -> Iterator[PurePosixPath]:
-    """The paths that a stage of dvc.yaml lists under these kinds."""
-    for kind in kinds:
-        entries = stage.get(kind) if isinstance(stage, dict) else None
-        for entry in entries if isinstance(entries, list) else []:
-            if isinstance(entry, str | dict) and entry:
-                yield PurePosixPath(entry if isinstance(entry, str) else str(next(iter(entry))))
+def _stages(root: Path, base: str, candidate: str | None) -> list[str] | None:
+    """Stages whose entry in dvc.lock differs, in its order; None where it cannot be read."""
+    sides: list[dict[str, Any]] = []
+    for revision in (base, candidate):
+        data = file_at(root, revision, Path("dvc.lock")) or b""
+        try:
+            sides.append(parse_yaml(data.decode("utf-8"), "dvc.lock")["stages"])
+        except (PipelineError, UnicodeDecodeError, KeyError):
+            return None
+    old, new = (side if isinstance(side, dict) else {} for side in sides)
+    return [str(name) for name in {**new, **old} if old.get(name) != new.get(name)]
 
 
-def _mapping_at(root: Path, revision: str | None, path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file at a revision or in the working tree; empty where there is none.
-
-    A stage of dvc.yaml may be a mapping that this reads and DVC would not: it is only drawn.
-    """
-    try:
-        return parse_yaml((file_at(root, revision, path) or b"").decode("utf-8"), str(path))
-    except (PipelineError, UnicodeDecodeError):
-        return {}
-
-
-def _pictures(root: Path, base: str, candidate: str | None, url: str) -> str:
-    """Links to the pictures that differ from the base's."""
-    folder = PICTURES.as_posix()
-    if candidate is None:
-        names = sorted(path.name for path in (root / PICTURES).glob("*.png"))
-    else:
-        listed = git(root, "ls-tree", "-z", "--name-only", candidate, "--", f"{folder}/")
-        names = [Path(path).name for path in listed.split("\0") if path.endswith(".png")]
-    if not names:
-        return f"`{folder}` has none in the candidate."
-    changed = [
-        name
-        for name in names
-        if file_at(root, base, PICTURES / name) != file_at(root, candidate, PICTURES / name)
-    ]
-    if not changed:
-        return "None has changed."
-    return "\n\n".join(
-        f"![{re.sub('[^a-zA-Z0-9_ .-]', '_', name)}]({url.rstrip('/')}/{folder}/{quote(name)})"
-        for name in changed
+def _changed_plots(root: Path, base: str, candidate: str | None) -> list[str]:
+    """PNGs below plots/ of the candidate that are not the base's."""
+    paths = changed_paths(root, base, candidate)
+    if candidate is None:  # what Git does not track yet
+        paths += git(root, "ls-files", "--others", "-z", "--", "plots/").split("\0")
+    return sorted(
+        path
+        for path in paths
+        if path.startswith("plots/") and path.endswith(".png")
+        if file_at(root, candidate, Path(path))
     )
-
-
-def _code(value: Any) -> str:
-    """A value of the change as code in a table: it starts no link, no mention and no cell."""
-    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
-    plain = "".join(c if c.isprintable() else " " for c in text)
-    return "`" + (plain.replace("`", "'").replace("|", "\\|") or " ") + "`"
-
-
-def _fitted(sections: list[str]) -> str:
-    """The sections, one after the other; what does not fit is cut or left out, and said to be."""
-    room = MAX_CHARACTERS - len(CUT) - len("</details>\n\n")
-    text = "\n\n".join(sections)
-    if len(text) <= room:
-        return text
-    fitting = ""
-    for section in sections:
-        longer = f"{fitting}\n\n{section}".lstrip("\n")
-        if len(longer) > room:
-            break
-        fitting = longer
-    if not fitting:  # the first, the gate's, is itself too long: its verdict stands at the top
-        fitting = sections[0][:room].rpartition("\n")[0]
-        fitting += "\n\n</details>" * (fitting.count("<details>") > fitting.count("</details>"))
-    return fitting + CUT
