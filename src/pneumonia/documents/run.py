@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from pneumonia.data.datasets import SOURCES, Source
+from pneumonia.data.datasets import SOURCES, Dataset
 from pneumonia.errors import PipelineError
 from pneumonia.evaluation import interval_table, predictions
 from pneumonia.evaluation.interval_table import Measured
@@ -90,7 +90,7 @@ class Run:
         return dataset_in_words(self.dataset)
 
     @property
-    def known(self) -> Source | None:
+    def known(self) -> Dataset | None:
         """What is known of the dataset; None of one that the user brought."""
         return SOURCES.get(self.dataset)
 
