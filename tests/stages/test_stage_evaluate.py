@@ -112,7 +112,9 @@ def test_without_a_key_radiographs_that_are_not_public_are_not_evaluated(root, m
 
 
 def test_a_diverged_model_leaves_no_metrics(root, monkeypatch):
-    nothing = lambda classifier, images: np.full(len(images), np.nan)  # noqa: E731 (one line of a stand-in)
+    def nothing(classifier, images):
+        return np.full(len(images), np.nan)
+
     monkeypatch.setattr(evaluate, "predict_probabilities", nothing)
     with pytest.raises(PipelineError, match="validation: 48 of 48 images have no probability"):
         evaluate.main(root)
