@@ -42,8 +42,8 @@ TEXT_COLUMNS = (*KEY, "n_hits", "n_total", "method")
 IMAGES, ILL_PATIENTS = "Wilson, images", "Wilson, patients"
 PATIENTS, WIDER = "bootstrap, patients", "wider of Wilson and bootstrap"
 
-# Percent. Both curve points show how well the model ranks: their thresholds are of the split
-# itself, and none is given, because none may be taken from test.
+# Percent. Points of the curve show how well the model ranks. Their thresholds are of the split
+# itself and stand nowhere, because none may be taken from test.
 RECALLS = (95, 98)
 SPECIFICITIES = (90, 95)
 PREVALENCES = (5, 20, 50)

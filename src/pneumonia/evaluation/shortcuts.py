@@ -61,7 +61,7 @@ def shortcuts_table(
     """
     y_true = test.labels
     probabilities = {"model": rounded(y_prob), "thumbnail": thumbnail_probabilities(train, test)}
-    nothing = _nothing_told(train.index, test.index)
+    nothing = _useless_metadata(train.index, test.index)
     if nothing is None:
         probabilities["metadata"] = metadata_probabilities(train, test)
 
@@ -128,7 +128,7 @@ def thumbnails(images: NDArray[np.uint8]) -> NDArray[np.float64]:
     )
 
 
-def _nothing_told(train: pd.DataFrame, test: pd.DataFrame) -> str | None:
+def _useless_metadata(train: pd.DataFrame, test: pd.DataFrame) -> str | None:
     """Why file metadata cannot tell the classes of test apart; None where they may."""
     columns = ["width", "height", "mode"]
     for index, which in ((pd.concat([train, test]), ""), (train, " of train"), (test, " of test")):
