@@ -78,14 +78,8 @@ def interval_table(
 ) -> pd.DataFrame:
     """The content of metrics/intervals.csv; floats are rounded to six decimals, counts are text.
 
-    Thresholds, groups and metrics are listed in docs/metrics.md. The order of the rows of
-    `predictions` does not matter.
-
-    Args:
-        predictions: as `checked` wants it.
-        threshold: the operating threshold, chosen on validation.
-        n_bootstrap: number of resamples of patients.
-        seed: of params.yaml.
+    Thresholds, groups and metrics are listed in docs/metrics.md. `threshold` is the operating
+    threshold, `seed` that of params.yaml. The order of the rows of `predictions` does not matter.
 
     Raises:
         PipelineError: the table is not sound, or a class is missing in a split.

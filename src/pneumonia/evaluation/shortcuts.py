@@ -53,11 +53,8 @@ def shortcuts_table(
     - Where file metadata cannot tell the classes apart, `metadata` has one row: `n_file_kinds`
       is 1, and `note` says what all files are. An area of 0.5 would be one by definition.
 
-    Args:
-        train: what the shortcuts are fitted on.
-        test: what all are measured on.
-        y_prob: (n_test_images,) float in [0, 1], the model's P(pneumonia), in the order of `test`.
-        seed: of params.yaml.
+    `y_prob` is the model's P(pneumonia), (n_test_images,) in the order of `test`; `seed` is that of
+    params.yaml.
     """
     y_true = test.labels
     probabilities = {"model": rounded(y_prob), "thumbnail": thumbnail_probabilities(train, test)}
