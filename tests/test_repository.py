@@ -122,7 +122,7 @@ def test_links_between_documents_lead_somewhere():
     [
         ("dvc.lock", "unset"),
         ("metrics/evaluate.json", "unset"),
-        ("plots/evaluate/roc.png", "unset"),
+        ("plots/roc.png", "unset"),
         ("params.yaml", "unspecified"),  # code and parameters are merged as in any project
         ("src/pneumonia/evaluation/metrics.py", "unspecified"),
     ],

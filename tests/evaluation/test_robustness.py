@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from pneumonia.errors import PipelineError
 from pneumonia.evaluation import robustness as module
@@ -140,6 +141,8 @@ def test_the_area_and_its_change_are_resampled_together():
     films, rows = films_and_rows(60, 60)
     films = np.clip(films + random.normal(0, 60, len(films))[:, None, None], 0, 255)
     result = robustness(mean_grey, films.astype(np.uint8), rows, THRESHOLD, 120, 1)
+    area = roc_auc_score(rows["label"], mean_grey(films.astype(np.uint8)).round(6))
+    assert at(result, CLEAN, 0)["roc_auc"] == pytest.approx(area, abs=1e-6)
     row = at(result, "gaussian_noise", 1)
     width = row["roc_auc_high"] - row["roc_auc_low"]
     assert width > 0.05

@@ -84,8 +84,8 @@ def overlay(
     """The image in grey with its map over it: vermillion towards pneumonia, blue towards normal.
 
     The map is enlarged bilinearly. A place at 0 keeps the image's grey; colour grows in proportion
-    to the logits, to `OPACITY` at `limit` and beyond. The two colours are Okabe and Ito's, told
-    apart by colour-blind readers.
+    to the logits, to `OPACITY` at `limit` and beyond. The two colours are Okabe and Ito's,
+    which colour-blind readers tell apart.
 
     Args:
         image: (height, width) uint8 in [0, 255].

@@ -42,8 +42,8 @@ TEXT_COLUMNS = (*KEY, "n_hits", "n_total", "method")
 IMAGES, ILL_PATIENTS = "Wilson, images", "Wilson, patients"
 PATIENTS, WIDER = "bootstrap, patients", "wider of Wilson and bootstrap"
 
-# Percent. Both curve points show how well the model ranks: their thresholds are of the split
-# itself, and none is given, because none may be taken from test.
+# Percent. Points of the curve show how well the model ranks. Their thresholds are of the split
+# itself and stand nowhere, because none may be taken from test.
 RECALLS = (95, 98)
 SPECIFICITIES = (90, 95)
 PREVALENCES = (5, 20, 50)
@@ -78,14 +78,8 @@ def interval_table(
 ) -> pd.DataFrame:
     """The content of metrics/intervals.csv; floats are rounded to six decimals, counts are text.
 
-    Thresholds, groups and metrics are listed in docs/metrics.md. The order of the rows of
-    `predictions` does not matter.
-
-    Args:
-        predictions: as `checked` wants it.
-        threshold: the operating threshold, chosen on validation.
-        n_bootstrap: number of resamples of patients.
-        seed: of params.yaml.
+    Thresholds, groups and metrics are listed in docs/metrics.md. `threshold` is the operating
+    threshold, `seed` that of params.yaml. The order of the rows of `predictions` does not matter.
 
     Raises:
         PipelineError: the table is not sound, or a class is missing in a split.

@@ -82,11 +82,8 @@ def over_resamples(
 ) -> tuple[dict[Key, float], dict[Key, NDArray[np.float64]]]:
     """Each metric of one split, and its (n_bootstrap,) values over resamples of patients.
 
-    Args:
-        measure: from (n, n_images) weights of the images to (n,) values of each metric.
-        rows: one split, as `one_split` gives it.
-        n_bootstrap: number of resamples.
-        seed: of the resamples.
+    `measure` makes (n,) values of each metric from (n, n_images) weights of the images; `rows` is
+    one split, as `one_split` gives it; `n_bootstrap` and `seed` are of the resamples.
     """
     patients, y_true = rows["patient_id"].to_numpy(dtype=str), rows["label"].to_numpy()
     chunks = [measure(w) for w in patient_resamples(patients, y_true, n_bootstrap, seed)]

@@ -111,16 +111,9 @@ def randomised_maps(
     or disagree with the trained one on nearly all images by chance. Heads are cheap, so there are
     many; the backbone is drawn once. The classifier itself is left as it is.
 
-    Args:
-        classifier: as `load_classifier` returns.
-        images: whose maps.
-        what: head: the dense unit alone; backbone: all of the network.
-        seed: of params.yaml; the same seed, the same heads for both.
-        n_draws: heads.
-        batch_size: images in memory at a time.
-
-    Returns:
-        (n_draws, *maps); only the order of the places within a map means anything.
+    `what` is random: the dense unit alone (head), or all of the network (backbone), with the same
+    heads. What comes back is (n_draws, *maps); only the order of the places within a map means
+    anything.
     """
     features = feature_model(classifier)
     if what == "backbone":
@@ -173,14 +166,9 @@ def similarities(
     under the trained model; where these are alike, a map says more about the model than about the
     image. `chance`: maps whose places are independent, so what so few places give by luck.
 
-    Args:
-        trained: maps of `activation_maps`; two images at least.
-        head: (n_draws, *maps) of `randomised_maps`.
-        backbone: the same.
-
-    Returns:
-        Key of `SIMILARITIES` -> (n,) float64: n_draws * n_images of the randomised ones, a value
-        for each pair of images, and `N_CHANCE` of chance.
+    `trained` are maps of two images at least, `head` and `backbone` (n_draws, *maps) of
+    `randomised_maps`. Each key of `SIMILARITIES` has (n,) float64: n_draws * n_images of the
+    randomised ones, a value for each pair of images, and `N_CHANCE` of chance.
     """
     ranks = _unit_ranks(trained)
     unrelated = np.random.default_rng(_STREAM).random((2, N_CHANCE, *trained.shape[1:]))

@@ -49,12 +49,9 @@ def rounded(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def in_order(predictions: pd.DataFrame, names: pd.Series, key: bytes | None) -> pd.DataFrame:
-    """The predictions of the named images, in the order of the names.
+    """The predictions of the images that the index of a split names, in its order.
 
-    Args:
-        predictions: the predictions table.
-        names: as the index of a split has them.
-        key: as in `split_predictions`.
+    The key is the one of `split_predictions`.
 
     Raises:
         PipelineError: an image has no prediction.

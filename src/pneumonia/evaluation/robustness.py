@@ -155,10 +155,7 @@ def robustness(
 def sample(kinds: NDArray[np.str_], n_images: int, seed: int) -> NDArray[np.int64]:
     """(min(n, n_images),) places of a sample, ascending: of each kind its share, to within one.
 
-    Args:
-        kinds: (n,) text, the kind of each image.
-        n_images: size of the sample; from n on it is everything.
-        seed: of the draw, at least 0.
+    `kinds` is (n,) text, the kind of each image.
     """
     if n_images >= len(kinds):
         return np.arange(len(kinds))

@@ -53,15 +53,12 @@ def shortcuts_table(
     - Where file metadata cannot tell the classes apart, `metadata` has one row: `n_file_kinds`
       is 1, and `note` says what all files are. An area of 0.5 would be one by definition.
 
-    Args:
-        train: what the shortcuts are fitted on.
-        test: what all are measured on.
-        y_prob: (n_test_images,) float in [0, 1], the model's P(pneumonia), in the order of `test`.
-        seed: of params.yaml.
+    `y_prob` is the model's P(pneumonia), (n_test_images,) in the order of `test`; `seed` is that of
+    params.yaml.
     """
     y_true = test.labels
     probabilities = {"model": rounded(y_prob), "thumbnail": thumbnail_probabilities(train, test)}
-    nothing = _nothing_told(train.index, test.index)
+    nothing = _useless_metadata(train.index, test.index)
     if nothing is None:
         probabilities["metadata"] = metadata_probabilities(train, test)
 
@@ -128,7 +125,7 @@ def thumbnails(images: NDArray[np.uint8]) -> NDArray[np.float64]:
     )
 
 
-def _nothing_told(train: pd.DataFrame, test: pd.DataFrame) -> str | None:
+def _useless_metadata(train: pd.DataFrame, test: pd.DataFrame) -> str | None:
     """Why file metadata cannot tell the classes of test apart; None where they may."""
     columns = ["width", "height", "mode"]
     for index, which in ((pd.concat([train, test]), ""), (train, " of train"), (test, " of test")):

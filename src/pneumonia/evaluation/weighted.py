@@ -45,7 +45,7 @@ class WeightedCurve:
     def roc_auc(self) -> Floats:
         """(n,) in [0, 1]; scikit-learn's roc_auc_score with sample_weight gives the same."""
         pneumonia, normal = np.diff(self.tp), np.diff(self.fp)
-        # Pairs ranked rightly: normals below each pneumonia, and half of those beside it.
+        # Pairs in the right order: normals below each pneumonia, and half of those beside it.
         below = self.n_normal[:, None] - self.fp[:, 1:]
         right = (pneumonia * (below + normal / 2)).sum(axis=1)
         return np.asarray(right / (self.n_pneumonia * self.n_normal))

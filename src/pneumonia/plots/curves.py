@@ -16,7 +16,7 @@ from pneumonia.evaluation.predictions import SPLITS
 from pneumonia.plots.drawing import BLUE, GREY, VERMILLION, as_png, n_images, new_figure, plain
 
 _COLOURS = {"validation": VERMILLION, "test": BLUE}
-# And told apart in black and white.
+# So that they differ in black and white too.
 _LINES = {"validation": "--", "test": "-"}
 _MARKERS = {"validation": "s", "test": "o"}
 # The least step between two probabilities of six decimals.
