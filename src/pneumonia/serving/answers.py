@@ -25,7 +25,7 @@ class Row:
         verdict: at the operating threshold; None without an answer.
         operating_threshold: the threshold.
         trained_on: name of the dataset that the model was trained on.
-        warnings: sentences by code; see docs/predict.md.
+        warnings: sentences by code; see docs/deployment.md.
         heatmap: the overlay that was written.
         error: why there is no answer.
     """
