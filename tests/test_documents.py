@@ -61,7 +61,10 @@ RUN_BY: dict[str, tuple[str, ...]] = {
         "tests/test_remote.py::test_half_an_object_is_noticed_where_the_remote_is_verified",
     ),
     r"dvc remote (add|modify) .*|git commit -m Name the team's storage \.dvc/config": S3[1:],
-    r"dvc repro( evaluate)?": (
+    r"dvc repro plot": (
+        "tests/test_story.py::test_each_branch_runs_the_stages_that_its_change_reaches",
+    ),
+    r"dvc repro": (
         "tests/test_pipeline.py::test_a_second_repro_does_nothing_and_says_so_within_five_seconds",
     ),
     r"pneumonia (gate|ledger|confirm|summary|remote)( .*)?": (TYPED,),
@@ -146,12 +149,9 @@ each_document_with_commands = pytest.mark.parametrize("document", ALL_COMMANDS)
 
 
 def played() -> set[str]:
-    """The commands of docs/working.md that the test of that page runs."""
-    return {
-        " ".join(words)
-        for words in commands(text_of("docs/working.md"))
-        if words[0] in ("dvc", "git", "rm")
-    }
+    """The commands in the blocks of docs/working.md that the test of that page runs."""
+    typed = [line for b in blocks(text_of("docs/working.md"), *COMMANDS) for line in b.splitlines()]
+    return {" ".join(w) for w in split_commands(typed) if w[0] in ("dvc", "git", "rm")}
 
 
 def outputs(stage: str) -> set[str]:
@@ -201,9 +201,9 @@ def test_no_pattern_is_idle_and_none_is_both_run_and_not_run():
         assert not (run and not_run), command
 
 
-@pytest.mark.parametrize("pattern", RUN_BY)
+@pytest.mark.parametrize("pattern", [*RUN_BY, "docs/working.md"])
 def test_the_test_that_runs_a_command_exists(pattern):
-    for evidence in RUN_BY[pattern]:
+    for evidence in RUN_BY.get(pattern, (PAGE,)):
         file, _, name = evidence.partition("::")
         if name:
             functions = {
