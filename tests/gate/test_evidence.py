@@ -317,6 +317,13 @@ def test_the_last_decimal_of_an_interval_may_be_rounded_otherwise(root):
     refused(root, "intervals.csv, line")
 
 
+def test_a_column_of_the_intervals_more_is_refused(root):
+    path = root / INTERVALS
+    path.write_text("".join(f"{line},more\n" for line in path.read_text().splitlines()))
+    relock(root)
+    refused(root, r"intervals\.csv, line 1: does not match")
+
+
 @pytest.mark.parametrize(("old", "new"), [("seed: 7", "seed: 8"), ("p: 40", "p: 41")])
 def test_intervals_of_other_parameters_are_refused(root, old, new):
     sub(root, "params.yaml", old, new)

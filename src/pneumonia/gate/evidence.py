@@ -24,7 +24,7 @@ from pneumonia.evaluation.metrics import HALF, EvaluateParams, evaluation, f1, r
 from pneumonia.evaluation.predictions import SPLITS, TEXT_COLUMNS, checked
 from pneumonia.evaluation.threshold import SCHEMA, counts
 from pneumonia.git import file_at
-from pneumonia.store.files import read_json, read_table
+from pneumonia.store.files import read_table
 from pneumonia.store.params import Seed, as_section, load_section, short
 from pneumonia.store.yaml12 import load_yaml
 
@@ -86,7 +86,7 @@ def evidence(root: Path, revision: str | None, name: str) -> Side | None:
 def _side(folder: Path) -> Side:
     """The evidence whose files lie in this folder."""
     _refuse_missing(folder, METRICS, PREDICTIONS, LOCK, PARAMS)
-    recorded = read_json(folder / METRICS)
+    recorded = parse_metrics((folder / METRICS).read_bytes())
     schema = recorded.get("schema") if isinstance(recorded, dict) else recorded
     if type(schema) is not int or schema not in (1, SCHEMA):
         raise PipelineError(
@@ -135,21 +135,21 @@ def _side(folder: Path) -> Side:
     )
 
 
-def parse_json(text: str, where: str) -> Any:
-    """The value in the text of a strict JSON file (no NaN, no Infinity); `where` starts the error.
+def parse_metrics(data: bytes) -> Any:
+    """The value in the bytes of a metrics/evaluate.json, whoever wrote it.
 
     Raises:
-        PipelineError: it is not strict JSON.
+        PipelineError: it is not strict JSON (no NaN, no Infinity), or is nested too deeply.
     """
 
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not JSON")
 
     try:
-        return json.loads(text, parse_constant=refuse)
+        return json.loads(data.decode("utf-8"), parse_constant=refuse)
     except (ValueError, RecursionError) as error:
         raise PipelineError(
-            f"{where}: expected a JSON file that can be read. Received: {error}"
+            f"{METRICS}: expected a JSON file that can be read. Received: {error}"
         ) from error
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from pneumonia.data.datasets import SOURCES
 from pneumonia.errors import PipelineError
-from pneumonia.gate.evidence import METRICS, PREDICTIONS, parse_json
+from pneumonia.gate.evidence import METRICS, PREDICTIONS, parse_metrics
 from pneumonia.git import contents_of, git, hashes_at, is_shallow
 from pneumonia.recipes import PARAMS, RECIPES, laid_over
 from pneumonia.store.files import read_table
@@ -172,7 +172,7 @@ def _metrics(content: bytes) -> tuple[float | None, dict[str, Any]]:
     Of metrics that cannot be read, None and a note that says so.
     """
     try:
-        evaluate = parse_json(content.decode("utf-8", "replace"), str(METRICS))
+        evaluate = parse_metrics(content)
         if evaluate["schema"] not in _PLACES:
             raise ValueError(f"schema {evaluate['schema']!r}, expected 1 or 2")
         dataset, place = _PLACES[evaluate["schema"]]
