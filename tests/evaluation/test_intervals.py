@@ -40,7 +40,7 @@ def test_wilson_intervals_of_the_test_folder(n_missed, low, high, one_sided_low)
     st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))),
     st.sampled_from([0.8, 0.9, 0.95, 0.99]),
 )
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_wilsons_interval_solves_its_equation_and_contains_the_rate(hits_of_total, confidence):
     n_hits, n_total = hits_of_total
     low, high = wilson_interval(n_hits, n_total, confidence)
@@ -53,7 +53,7 @@ def test_wilsons_interval_solves_its_equation_and_contains_the_rate(hits_of_tota
 
 
 @given(st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_wilson_is_wider_with_fewer_images(hits_of_total):
     n_hits, n_total = hits_of_total
     low, high = wilson_interval(n_hits, n_total)
