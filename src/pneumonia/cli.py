@@ -17,9 +17,9 @@ MODEL = Path("models/finetune.keras")
 
 def main() -> None:
     """Run what the command line asks for; errors that the user can put right are one line."""
-    arguments = _parser().parse_args()
+    args = _parser().parse_args()
     try:
-        run_stage(lambda: arguments.run(arguments))
+        run_stage(lambda: args.run(args))
         sys.stdout.flush()
     except BrokenPipeError:  # `| head` has read enough; Python would complain at its own end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         "decide whether a candidate may be merged: no loss of recall against the base",
         "--base main --candidate my-branch",
         "The policy is the base's. Exit status: 0 PASS, 1 the evidence is missing or wrong, "
-        "2 wrong arguments, 3 FAIL, 4 INCONCLUSIVE, 5 NO BASELINE, 6 WAIVED.",
+        "2 wrong args, 3 FAIL, 4 INCONCLUSIVE, 5 NO BASELINE, 6 WAIVED.",
     ).add_argument
     add("--base", metavar="REV", help="the revision to merge into; default: main")
     add("--candidate", metavar="REV", help="default: the working tree")
@@ -135,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
         "give probability, verdict and warnings for radiographs (JPEG, PNG, DICOM)",
         "scans/ study.dcm",
         "The verdict is at the stored operating threshold. Research software: not for diagnosis. "
-        "Exit status: 0 all were answered, 1 some were not, 2 wrong arguments.",
+        "Exit status: 0 all were answered, 1 some were not, 2 wrong args.",
     )
     add = predict.add_argument
     add("paths", metavar="FILE|FOLDER", type=Path, nargs="+")
@@ -158,14 +158,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _repro(arguments: argparse.Namespace) -> None:
+def _repro(args: argparse.Namespace) -> None:
     from pneumonia import recipes
 
-    name = arguments.recipe
-    root = recipes.checkout()
+    name, root = args.recipe, recipes.checkout()
     overrides = recipes.load_recipe(root, name)
     recipes.refuse_foreign_changes(root, name, overrides)
-    recipes.run_experiment(root, name, overrides, *(["--pull"] if arguments.pull else []))
+    recipes.run_experiment(root, name, overrides, *(["--pull"] if args.pull else []))
     print(
         f"\nRecipe {name} is done. Its result is in the workspace and in the experiment {name}.\n"
         "  look at it  dvc exp show --only-changed; dvc metrics diff\n"
@@ -191,7 +190,7 @@ def _demo(_: argparse.Namespace) -> None:
     )
 
 
-def _gate(arguments: argparse.Namespace) -> None:
+def _gate(args: argparse.Namespace) -> None:
     from datetime import UTC, datetime
 
     from pneumonia.gate.report import as_json, as_markdown, as_text
@@ -200,64 +199,56 @@ def _gate(arguments: argparse.Namespace) -> None:
 
     verdict = judged(
         _root(),
-        arguments.base,
-        arguments.candidate,
-        policy_file=arguments.policy,
-        new_baseline=arguments.new_baseline,
+        args.base,
+        args.candidate,
+        policy_file=args.policy,
+        new_baseline=args.new_baseline,
         today=datetime.now(UTC).date(),
     )
     print(as_text(verdict))
-    if arguments.markdown:
-        write_text(arguments.markdown, as_markdown(verdict))
-    if arguments.json:
-        write_json(arguments.json, as_json(verdict))
+    if args.markdown:
+        write_text(args.markdown, as_markdown(verdict))
+    if args.json:
+        write_json(args.json, as_json(verdict))
     sys.exit(EXIT_STATUS[verdict.outcome])
 
 
-def _ledger(arguments: argparse.Namespace) -> None:
+def _ledger(args: argparse.Namespace) -> None:
     import json
 
     from pneumonia.gate.ledger import as_table, openings
 
     rows = openings(_root())
-    print(json.dumps(rows, indent=2) if arguments.json else as_table(rows))
+    print(json.dumps(rows, indent=2) if args.json else as_table(rows))
 
 
-def _remote(arguments: argparse.Namespace) -> None:
+def _remote(args: argparse.Namespace) -> None:
     from pneumonia.remote import completeness
 
-    print(completeness(arguments.candidate or _root(), arguments.name))
+    print(completeness(args.candidate or _root(), args.name))
 
 
-def _confirm(arguments: argparse.Namespace) -> None:
+def _confirm(args: argparse.Namespace) -> None:
     from pneumonia.gate.confirm import confirmed
 
-    print(confirmed(arguments.candidate or _root()))
+    print(confirmed(args.candidate or _root()))
 
 
-def _summary(arguments: argparse.Namespace) -> None:
+def _summary(args: argparse.Namespace) -> None:
     from pneumonia.documents.comment import summary
 
-    print(
-        summary(
-            _root(),
-            arguments.base,
-            arguments.gate,
-            arguments.pictures,
-            arguments.candidate,
-        )
-    )
+    print(summary(_root(), args.base, args.gate, args.pictures, args.candidate))
 
 
-def _report(arguments: argparse.Namespace) -> None:
+def _report(args: argparse.Namespace) -> None:
     from pneumonia.documents.report import report
     from pneumonia.store.files import write_text
 
-    write_text(arguments.output, report(_root()))
-    print(arguments.output)
+    write_text(args.output, report(_root()))
+    print(args.output)
 
 
-def _predict(arguments: argparse.Namespace) -> None:
+def _predict(args: argparse.Namespace) -> None:
     import logging
     import warnings
 
@@ -270,21 +261,18 @@ def _predict(arguments: argparse.Namespace) -> None:
     # A name that the terminal cannot show must not stop the command.
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # it is a file
     root = _root()
-    model = _model(arguments, root)
-    radiographs = find_radiographs(arguments.paths)
-    predictor = load_predictor(
-        model,
-        arguments.operating_point or model.with_name("operating_point.json"),
-        root / PARAMS,
-    )
-    rows = predict(radiographs, predictor, arguments.heatmap)
+    model = _model(args, root)
+    radiographs = find_radiographs(args.paths)
+    point = args.operating_point or model.with_name("operating_point.json")
+    predictor = load_predictor(model, point, root / PARAMS)
+    rows = predict(radiographs, predictor, args.heatmap)
     if not (sys.stdout.isatty() and sys.stderr.isatty()):  # a bar would run through the answers
         log = logging.getLogger("predict")
         rows = reported(rows, len(radiographs), "radiographs answered", log)
     line = answers.as_table_lines
-    if arguments.json:
+    if args.json:
         line = answers.as_json_line
-    elif arguments.csv:
+    elif args.csv:
         line = answers.as_csv_line
         print(answers.as_csv_line(None))
     else:
@@ -293,7 +281,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     for row in rows:
         print(line(row), flush=True)
         n_failed += row.error is not None
-    if not (arguments.json or arguments.csv):
+    if not (args.json or args.csv):
         print(
             f"{len(radiographs) - n_failed} of {len(radiographs)} answered; pneumonia from "
             f"{predictor.operating_threshold:.6f} on. Trained on "
@@ -302,18 +290,18 @@ def _predict(arguments: argparse.Namespace) -> None:
     sys.exit(1 if n_failed else 0)
 
 
-def _export(arguments: argparse.Namespace) -> None:
+def _export(args: argparse.Namespace) -> None:
     from pneumonia.serving.export import export, summary
 
     root = _root()
-    model = _model(arguments, root)
+    model = _model(args, root)
     folder = export(
         model,
         model.with_name("operating_point.json"),
         root / PARAMS,
         root / "MODEL_CARD.md",
-        arguments.format,
-        arguments.output or root / "models/export" / arguments.format,
+        args.format,
+        args.output or root / "models/export" / args.format,
     )
     print(f"{folder}\n{summary(folder)}")
 
@@ -324,19 +312,15 @@ def _root() -> Path:
     return checkout()
 
 
-def _model(arguments: argparse.Namespace, root: Path) -> Path:
-    """The model that was named, or the pipeline's.
-
-    Raises:
-        PipelineError: the pipeline's is missing.
-    """
-    if arguments.model is None and not (root / MODEL).exists():
+def _model(args: argparse.Namespace, root: Path) -> Path:
+    """The model that was named, or the pipeline's; an error if that is missing."""
+    if args.model is None and not (root / MODEL).exists():
         raise PipelineError(
             f"{root / MODEL}: there is no trained model yet. `make pull` downloads it from the "
             "team's remote (with the data, some 300 MB); `make repro` trains it (over an hour on a "
             "CPU, minutes on a GPU)"
         )
-    return Path(arguments.model or root / MODEL)
+    return Path(args.model or root / MODEL)
 
 
 if __name__ == "__main__":

@@ -186,7 +186,7 @@ def refuse_foreign_changes(root: Path, name: str, overrides: Mapping[str, Any]) 
     changed = git(root, "diff", "--name-only", "-z", "HEAD").split("\0")[:-1]
     if not changed:
         return
-    written = {PARAMS, LOCK, *_outputs(load_yaml(root / GRAPH))}
+    written = {PARAMS, LOCK, *map(Path, _outputs(load_yaml(root / GRAPH)))}
     foreign = [path for path in changed if not {Path(path), *Path(path).parents} & written]
     committed = parse_yaml(git(root, "show", f"HEAD:{PARAMS}"), f"HEAD:{PARAMS}")
     interrupted = load_yaml(root / PARAMS) == laid_over(committed, overrides, f"recipe {name}")
@@ -198,12 +198,12 @@ def refuse_foreign_changes(root: Path, name: str, overrides: Mapping[str, Any]) 
         )
 
 
-def _outputs(graph: Mapping[str, Any]) -> Iterator[Path]:
+def _outputs(graph: Mapping[str, Any]) -> Iterator[str]:
     """Every path that a stage of dvc.yaml writes."""
     for stage in graph["stages"].values():
         for kind in ("outs", "metrics", "plots"):
             for entry in stage.get(kind, []):
-                yield Path(entry if isinstance(entry, str) else next(iter(entry)))
+                yield from [entry] if isinstance(entry, str) else entry
 
 
 def run_experiment(root: Path, name: str, overrides: Mapping[str, Any], *flags: str) -> str:

@@ -121,7 +121,7 @@ def test_each_exported_file_gives_the_keras_probabilities_in_its_own_runtime(nam
 def blocks():
     """Python of docs/deployment.md by heading."""
     found = re.findall(
-        r"^### (.+?)\n(?:(?!^##).)*?```python\n(.*?)```", DOCS.read_text(), re.S | re.M
+        r"^### ([^\n]+)\n(?:(?!^##).)*?```python\n(.*?)```", DOCS.read_text(), re.S | re.M
     )
     return dict(found)
 

@@ -103,12 +103,9 @@ def read_member(archive: zipfile.ZipFile, member: str) -> bytes:
 def write_archive(path: Path, entries: Iterable[tuple[str, bytes]]) -> None:
     """Write a zip archive whose bytes depend on the entries alone, one entry in memory at a time.
 
-    Stored uncompressed, dated 1980-01-01, mode 0644, made on Unix. It is written in place: call
-    this within `store.files.replacing`.
-
-    Args:
-        path: the archive to write.
-        entries: (path inside the archive, bytes), in sorted order.
+    Entries are pairs of path and bytes, in sorted order; they are stored uncompressed, dated
+    1980-01-01, mode 0644, made on Unix. It is written in place: call this within
+    `store.files.replacing`.
     """
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for member, data in entries:

@@ -58,14 +58,10 @@ def decode(data: bytes) -> Image.Image:
 
 
 def resized(image: Image.Image, params: PreprocessParams) -> NDArray[np.uint8]:
-    """The image at the size that the network sees.
+    """An image of mode L and any size, at the size that the network sees.
 
     `squash` gives both sides `image_size`, whatever the aspect ratio. `pad` gives the longer side
     `image_size`, the shorter one its proportion (at least 1 pixel), and centres it on black.
-
-    Args:
-        image: mode L, of any size, as `decode` returns it.
-        params: section `preprocess`.
 
     Returns:
         (height, width) uint8 in [0, 255], both `image_size`.
@@ -92,8 +88,8 @@ def write_split(
     """Write `images.npy` and `index.csv` of one split into an existing folder.
 
     images.npy: (n_images, height, width) uint8 in [0, 255], in the order of `rows`, for
-    `np.load(mmap_mode="r")`. index.csv, in the same order: name, label, kind, patient_id, and
-    width, height (pixels) and mode of the file as it came, before it is turned upright.
+    `np.load(mmap_mode="r")`. index.csv, in the same order: name, label, kind, patient_id, and the
+    `Shape` of the file.
 
     Args:
         archive: the archive of radiographs.

@@ -83,12 +83,11 @@ def radiograph_of(member: str) -> Radiograph | None:
         )
     found = {key: text.upper() for key, text in match.groupdict().items() if text}
     number = int(found["number"])
+    patient_id = f"person{number}_{found.get('cause', '').lower()}"
     if "version3" in found:
         patient_id = f"{found['version3']}-{number}"
     elif "series" in found:
         patient_id = f"{found['series']}-{number:04d}"
-    else:
-        patient_id = f"person{number}_{found['cause'].lower()}"
     folder = "train" if folder == "val" else folder
     return Radiograph(
         name=f"{folder}/{class_name}/{file}",

@@ -30,10 +30,7 @@ def write_shrunk(official: Path, path: Path) -> None:
 
 
 def shrunk(data: bytes) -> bytes:
-    """An image as a JPEG file of 224×224 pixels in RGB, bilinear, quality 75.
-
-    Args:
-        data: the bytes of an image file.
+    """The bytes of an image file, as a JPEG of 224×224 pixels in RGB, bilinear, quality 75.
 
     Raises:
         OSError, ValueError, SyntaxError: Pillow cannot decode it.

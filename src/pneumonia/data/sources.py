@@ -86,11 +86,10 @@ def _received(params: FetchParams, phantoms: PhantomParams, seed: int, work: Pat
             write_archive(partial, reported(entries, n_images, "phantoms drawn", log))
         list_radiographs(path)
         return path
-    path = (
-        _working_copy(work)
-        if params.source == "chestxray2017-224"
-        else _obtained(_remote(params.source), work)
-    )
+    if params.source == "chestxray2017-224":
+        path = _working_copy(work)
+    else:
+        path = _obtained(_remote(params.source), work)
     received, expected = counts_of(list_radiographs(path)), SOURCES[params.source].counts
     if expected is not None and received != expected:
         raise PipelineError(
