@@ -21,7 +21,7 @@ help:  ## list the targets
 	@sed -n -E 's/^([a-z]+):[^#]*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | awk -F '|' '{ printf "  make %-9s %s\n", $$1, $$2 }'
 
 .PHONY: demo
-demo: $(INSTALLED)  ## all six stages on drawn phantoms: no data, no internet, some 5 minutes
+demo: $(INSTALLED)  ## the whole pipeline on drawn phantoms, in minutes: no data, no internet
 	@pneumonia demo
 
 # PULL=1: take a stage from the remote if another machine has finished and pushed it.
@@ -63,7 +63,7 @@ ledger: $(INSTALLED)  ## every opening of the test set
 	@pneumonia ledger
 
 .PHONY: remote
-remote: $(INSTALLED)  ## is all that dvc.lock names in DVC's remote? CANDIDATE=folder, else here
+remote: $(INSTALLED)  ## does DVC's remote have all that dvc.lock names? CANDIDATE=folder, else here
 	@pneumonia remote $(if $(CANDIDATE),--candidate '$(CANDIDATE)')
 
 .PHONY: pull
@@ -79,7 +79,7 @@ confirm: $(INSTALLED)  ## evaluate the locked model again: the same probabilitie
 	@pneumonia confirm $(if $(CANDIDATE),--candidate '$(CANDIDATE)')
 
 .PHONY: summary
-summary: $(INSTALLED)  ## what a reviewer reads, as Markdown; BASE, CANDIDATE, REPORT as for gate
+summary: $(INSTALLED)  ## the summary of a change, as Markdown; BASE, CANDIDATE, REPORT as for gate
 	@mkdir -p '$(REPORT)'
 	@pneumonia summary --base '$(or $(BASE),main)' $(if $(CANDIDATE),--candidate '$(CANDIDATE)') \
 		$(if $(PICTURES),--pictures '$(PICTURES)') --gate '$(REPORT)/gate.md' > '$(REPORT)/summary.md'

@@ -4,23 +4,23 @@
 #   FORK=true|false ROLE=… BASE=… CANDIDATE=… .github/access.sh
 #
 # GitHub gives a fork's run no credentials. Its code can be checked all the same, but nobody can
-# confirm its figures: so a fork that brings others than the base's is refused.
+# confirm its metrics: a fork whose metrics differ from the base's is refused.
 set -euo pipefail
 
 if [ "$FORK" != false ]; then
     changed=$(git diff --no-renames --name-only "$BASE" "$CANDIDATE" -- \
         dvc.lock metrics/evaluate.json metrics/predictions.csv)
     if [ -n "$changed" ]; then
-        echo "::error::a fork changed ${changed//$'\n'/, }: figures from a fork count only after a" \
+        echo "::error::a fork changed ${changed//$'\n'/, }: metrics from a fork count only after a" \
             "maintainer has moved the branch into this repository, where they can be confirmed" >&2
         exit 1
     fi
-    echo '::notice::a fork has no credentials: left out are the remote and the confirmation;' \
-        'the figures are those of the base' >&2
+    echo '::notice::a fork has no credentials: the checks of the remote and the confirmation are' \
+        'left out; the metrics are those of the base' >&2
     echo 'granted=false'
 elif [ -z "$ROLE" ]; then
-    echo '::notice::the variable AWS_ROLE_READ is not set: left out are the remote and the' \
-        'confirmation of the figures' >&2
+    echo '::notice::the variable AWS_ROLE_READ is not set: the checks of the remote and the' \
+        'confirmation of the metrics are left out' >&2
     echo 'granted=false'
 else
     echo 'granted=true'

@@ -115,12 +115,12 @@ def test_without_a_base_that_can_judge_nothing_passes(
 
 
 @pytest.mark.parametrize("file", ["dvc.lock", "metrics/evaluate.json", "metrics/predictions.csv"])
-def test_a_fork_with_figures_of_its_own_is_refused(story, file):
+def test_a_fork_with_metrics_of_its_own_is_refused(story, file):
     root, at = story
-    changed = commit(root, "figures", **{file: "2"})
+    changed = commit(root, "metrics", **{file: "2"})
     done = script("access.sh", root, FORK="true", ROLE="r", BASE=at["main"], CANDIDATE=changed)
     assert (done.returncode, done.stdout) == (1, "")
-    assert f"::error::a fork changed {file}: figures from a fork count only after" in done.stderr
+    assert f"::error::a fork changed {file}: metrics from a fork count only after" in done.stderr
 
 
 @pytest.mark.parametrize(
