@@ -9,7 +9,7 @@ set -euo pipefail
 
 if [ "$FORK" != false ]; then
     changed=$(git diff --no-renames --name-only "$BASE" "$CANDIDATE" -- \
-        dvc.lock metrics/evaluate.json metrics/predictions.csv)
+        dvc.lock metrics/evaluate.json metrics/intervals.csv metrics/predictions.csv)
     if [ -n "$changed" ]; then
         echo "::error::a fork changed ${changed//$'\n'/, }: metrics from a fork count only after a" \
             "maintainer has moved the branch into this repository, where they can be confirmed" >&2

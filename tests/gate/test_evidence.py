@@ -274,7 +274,6 @@ def test_a_difference_in_the_last_decimal_is_rounding_and_one_above_it_is_not(ei
     ("old", "new"),
     [
         ("test,operating,all,recall,0.970000,0.9", "test,operating,all,recall,0.970000,0.8"),
-        ("test,operating,all,recall,", "test,operating,all,npv,"),
         (",97,100,", ",98,100,"),
         ("wider of Wilson and bootstrap", "exact"),
         ("test,", "validation,"),
@@ -287,14 +286,29 @@ def test_intervals_are_those_that_the_predictions_give(root, old, new):
     refused(root, r"intervals\.csv, line \d+: does not match metrics/predictions\.csv, which gives")
 
 
-def test_a_row_of_the_intervals_less_or_more_is_refused(root):
+def test_a_candidate_that_lacks_an_interval_is_refused_and_an_older_base_is_not(root):
+    path = root / INTERVALS
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    relock(root)
+    refused(root, r"intervals\.csv: does not match .* gives the row test, .* Received: no such row")
+    assert evidence(root, None, "base", is_base=True) is not None
+
+
+def test_a_metric_that_a_change_adds_is_no_reason_to_refuse_it(root):
+    path = root / INTERVALS
+    whole = path.read_text()
+    path.write_text(whole + "test,operating,all,lift,1.500000,1.200000,1.800000,,,new\n")
+    relock(root)
+    assert evidence(root, None, "candidate") is not None
+
+
+def test_an_interval_that_stands_twice_is_refused(root):
     path = root / INTERVALS
     whole = path.read_text()
     last = whole.splitlines()[-1] + "\n"
-    for text, received in ((whole.removesuffix(last), "nothing"), (whole + last, "test,")):
-        path.write_text(text)
-        relock(root)
-        refused(root, rf"intervals\.csv, line \d+: does not match .* Received: '{received}")
+    path.write_text(whole + last)
+    relock(root)
+    refused(root, r"intervals\.csv, line \d+: does not match .* gives this row once")
     path.write_text(whole.replace(last, last.replace("0.", "0.,", 1)))
     relock(root)
     refused(root, "intervals.csv: expected a table that can be read")
@@ -321,7 +335,7 @@ def test_a_column_of_the_intervals_more_is_refused(root):
     path = root / INTERVALS
     path.write_text("".join(f"{line},more\n" for line in path.read_text().splitlines()))
     relock(root)
-    refused(root, r"intervals\.csv, line 1: does not match")
+    refused(root, r"intervals\.csv, line 1: expected the columns split, threshold,")
 
 
 @pytest.mark.parametrize(("old", "new"), [("seed: 7", "seed: 8"), ("p: 40", "p: 41")])

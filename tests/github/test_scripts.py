@@ -114,7 +114,15 @@ def test_without_a_base_that_can_judge_nothing_passes(
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("file", ["dvc.lock", "metrics/evaluate.json", "metrics/predictions.csv"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "dvc.lock",
+        "metrics/evaluate.json",
+        "metrics/intervals.csv",
+        "metrics/predictions.csv",
+    ],
+)
 def test_a_fork_with_metrics_of_its_own_is_refused(story, file):
     root, at = story
     changed = commit(root, "metrics", **{file: "2"})

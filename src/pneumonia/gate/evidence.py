@@ -10,7 +10,6 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import pandas as pd
 
 from pneumonia.data.datasets import is_public
 from pneumonia.errors import PipelineError
+from pneumonia.evaluation.interval_table import KEY as INTERVAL_KEY
 from pneumonia.evaluation.interval_table import TEXT_COLUMNS as INTERVAL_TEXT
 from pneumonia.evaluation.interval_table import interval_table
 from pneumonia.evaluation.metrics import HALF, EvaluateParams, evaluation, f1, rates
@@ -55,13 +55,14 @@ class Side:
         return self.predictions[self.predictions["split"] == "test"].reset_index(drop=True)
 
 
-def evidence(root: Path, revision: str | None, name: str) -> Side | None:
+def evidence(root: Path, revision: str | None, name: str, *, is_base: bool = False) -> Side | None:
     """The evidence at a commit, or in the working tree (None); None where there is none yet.
 
     Args:
         root: top of the checkout.
         revision: full hash of a commit.
         name: starts every error.
+        is_base: it is compared with, and may lack metrics that came later.
 
     Raises:
         PipelineError: a file is missing or cannot be read or holds something else than it must; or
@@ -77,13 +78,13 @@ def evidence(root: Path, revision: str | None, name: str) -> Side | None:
             (folder / path).parent.mkdir(exist_ok=True)
             (folder / path).write_bytes(data)
         try:
-            return _side(folder)
+            return _side(folder, is_base)
         except PipelineError as error:
             said = str(error).replace(f"{folder}/", "")
             raise PipelineError(" ".join(f"{name}: {said}".split())) from error
 
 
-def _side(folder: Path) -> Side:
+def _side(folder: Path, is_base: bool) -> Side:
     """The evidence whose files lie in this folder."""
     _refuse_missing(folder, METRICS, PREDICTIONS, LOCK, PARAMS)
     recorded = parse_metrics((folder / METRICS).read_bytes())
@@ -109,6 +110,7 @@ def _side(folder: Path) -> Side:
         _refuse_other_intervals(
             read_table(folder / INTERVALS, INTERVAL_TEXT),
             interval_table(predictions, threshold, evaluate.n_bootstrap, seed),
+            is_base,
         )
     else:
         _refuse_differences(recorded, {"source": dataset, "seed": seed, **used}, PARAMS)
@@ -175,21 +177,43 @@ def _predictions(path: Path, dataset: str) -> pd.DataFrame:
     return checked(table)
 
 
-def _refuse_other_intervals(recorded: pd.DataFrame, derived: pd.DataFrame) -> None:
-    """See that metrics/intervals.csv has the rows that follow from the predictions."""
+def _refuse_other_intervals(recorded: pd.DataFrame, derived: pd.DataFrame, is_base: bool) -> None:
+    """See that metrics/intervals.csv has the rows that follow from the predictions.
+
+    A change may add metrics: rows that this code does not know pass, and so does a base from before
+    this code knew them. A candidate that lacks a row is refused.
+    """
 
     def alike(here: object, there: object) -> bool:
         if isinstance(here, float) and isinstance(there, float):
             return abs(here - there) <= _TOLERANCE
         return here == there
 
-    tables = [[list(table.columns), *table.to_numpy().tolist()] for table in (recorded, derived)]
-    for number, (row, true) in enumerate(zip_longest(*tables, fillvalue=[_NOTHING]), 1):
-        if len(row) != len(true) or not all(map(alike, row, true)):
+    def shown(row: list[object]) -> str:
+        return ", ".join(map(str, row))
+
+    if list(recorded.columns) != list(derived.columns):
+        raise PipelineError(
+            f"{INTERVALS}, line 1: expected the columns {shown(list(derived.columns))}. "
+            f"Received: {short(shown(list(recorded.columns)))}"
+        )
+    known = {tuple(row[: len(INTERVAL_KEY)]): row for row in derived.to_numpy().tolist()}
+    seen = set()
+    for number, row in enumerate(recorded.to_numpy().tolist(), 2):
+        key = tuple(row[: len(INTERVAL_KEY)])
+        true = known.get(key, row)
+        if key in seen or not all(map(alike, row, true)):
             raise PipelineError(
                 f"{INTERVALS}, line {number}: does not match {PREDICTIONS}, which gives "
-                f"{', '.join(map(str, true))}. Received: {short(', '.join(map(str, row)))}"
+                f"{'this row once' if key in seen else shown(true)}. Received: {short(shown(row))}"
             )
+        seen.add(key)
+    missing = [] if is_base else [row for key, row in known.items() if key not in seen]
+    if missing:
+        raise PipelineError(
+            f"{INTERVALS}: does not match {PREDICTIONS}, which gives the row {shown(missing[0])}. "
+            "Received: no such row"
+        )
 
 
 def _schema_1(predictions: pd.DataFrame, metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -262,7 +262,7 @@ def _verdict(
             f"{pair.candidate_name}: expected {METRICS} and {PREDICTIONS}, as `dvc repro` makes "
             "them. Received: neither"
         )
-    base = evidence(root, pair.base, pair.base_name) if pair.has_baseline else None
+    base = evidence(root, pair.base, pair.base_name, is_base=True) if pair.has_baseline else None
     if base is not None:
         try:
             refuse_another_test_set(base, candidate)
