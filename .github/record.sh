@@ -4,7 +4,7 @@
 #   TOKEN=… URL=… BRANCH=… DEFAULT_BRANCH=… .github/record.sh PATCH
 #
 # PATCH is a Git patch against the commit checked out. It is material from a machine that ran the
-# branch's code: only the files of a recorded state are taken from it. Prints `commit=HASH`, as a
+# branch's code: only the files of a run are taken from it. Prints `commit=HASH`, as a
 # step's output.
 set -euo pipefail
 

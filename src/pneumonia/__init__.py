@@ -1,1 +1,1 @@
-"""From an archive of chest radiographs to a pneumonia classifier and its honest figures."""
+"""From an archive of chest radiographs to a pneumonia classifier and its honest metrics."""

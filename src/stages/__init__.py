@@ -1,1 +1,1 @@
-"""The six stages of dvc.yaml: each reads files, calls the library, writes files."""
+"""The eight stages of dvc.yaml: each reads files, calls the library, writes files."""

@@ -292,7 +292,7 @@ def test_all_code_of_the_verdict_and_of_the_confirmation_is_guarded():
     needed = closure(f"{gate}/report.py", f"{gate}/verdict.py", f"{gate}/confirm.py")
     assert len(needed) > 20
     # The command line and the look for the checkout import more, for other commands.
-    needed |= {"src/pneumonia/cli.py", "src/pneumonia/recipes.py"}
+    needed |= {"src/pneumonia/cli.py", "src/pneumonia/recipes.py", "src/pneumonia/remote.py"}
     assert [path for path in sorted(needed) if not path.startswith(GUARDS)] == []
 
 
@@ -588,6 +588,10 @@ def test_a_waiver_counts_on_the_day_when_the_baseline_came_to_main(root, monkeyp
     assert said(root, datetime.date(2026, 12, 2))[0] == "FAIL"
     commit(root)
     assert said(root, datetime.date(2027, 12, 1))[0] == "WAIVED"
+    later = judged(
+        root, None, None, policy_file=None, new_baseline=False, today=datetime.date(2027, 12, 1)
+    )
+    assert later.outcome == "WAIVED"
 
 
 def test_the_verdict_on_the_baseline_needs_the_history_and_a_baseline(root, history, tmp_path):

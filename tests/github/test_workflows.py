@@ -227,7 +227,7 @@ def test_a_training_starts_where_all_is_there():
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"BRANCH": "main"}, "main is trained on by no workflow"),
+        ({"BRANCH": "main"}, "no workflow trains on main"),
         ({"REF_TYPE": "tag", "BRANCH": "v1"}, "Received: the tag v1"),
         ({"RECIPE": "x'; touch /tmp/y; '"}, "a recipe's name is of"),
         ({"RECIPE": "a b"}, "a recipe's name is of"),

@@ -33,7 +33,7 @@ _CHANGES = {
     "newly_missed": "pneumonia newly missed",
     "newly_caught": "pneumonia newly caught",
     "new_false_alarms": "new false alarms",
-    "cleared_false_alarms": "false alarms no more",
+    "cleared_false_alarms": "false alarms gone",
 }
 _OF_RECALL = ("newly_missed", "newly_caught")
 # Counts of test in words: many, and one.

@@ -29,7 +29,7 @@ KINDS = ("bacterial", "viral", "normal")
 N_PAIRS = 2000  # of each scenario
 N_BOOTSTRAP = 2000  # in place of gate.yaml's 10,000, for time; a bound moves by a tenth of a point
 RECALL = 0.98  # what the threshold is chosen for
-SPECIFICITY = 0.32  # about that of the first recorded state
+SPECIFICITY = 0.32  # about that of the first baseline
 # Correlation between two images of a patient. That of the difference between two trained networks,
 # in log odds, is 0.2 to 0.4.
 LIKENESS = 0.3

@@ -37,6 +37,7 @@ GUARDS = (
     "src/pneumonia/git",
     "src/pneumonia/quiet",
     "src/pneumonia/recipes",
+    "src/pneumonia/remote",
     "src/pneumonia/training/__init__",
     "src/pneumonia/training/model_files",
 )
@@ -115,7 +116,9 @@ def judged(
         named = _named("candidate", candidate, commit)
         pair = replace(pair, candidate=commit, candidate_name=named)
     elif commit == commit_of(root, "HEAD") and not changed_paths(root, commit, None):
-        pair = _last_change(root, pair)
+        pair, since = _last_change(root, pair)
+        if since is not None:  # waivers count on the day when the baseline came to main
+            today = datetime.date.fromisoformat(day_of(root, since))
     return _verdict(root, pair, policy_file, new_baseline=new_baseline, today=today)
 
 
@@ -157,26 +160,26 @@ def baseline_verdict(root: Path, today: datetime.date) -> Verdict:
     return _verdict(root, pair, None, new_baseline=True, today=day)
 
 
-def _last_change(root: Path, pair: Pair) -> Pair:
-    """The base and the baseline before it; where the base has none, `pair`."""
+def _last_change(root: Path, pair: Pair) -> tuple[Pair, str | None]:
+    """The base and the baseline before it, and the commit that brought the base's predictions."""
     head = pair.base
     (blob,) = hashes_at(root, [head], PREDICTIONS)
     if not blob:
-        return pair
+        return pair, None
     before, since = _before(root, head, blob)
     name = f"candidate {_dated(root, head)}"
     if since != head and since is not None:
         name += f", with predictions of {_dated(root, since)}"
     if before is not None:
         note = "the checkout is the base, so the last change of its predictions is judged"
-        return Pair(before, f"base {_dated(root, before)}", head, name, note)
+        return Pair(before, f"base {_dated(root, before)}", head, name, note), since
     if is_shallow(root):
         raise PipelineError(
             f"{pair.base_name}: expected a commit before it with other predictions. Received: a "
             "shallow clone; git fetch --unshallow"
         )
     note = f"no commit before it has another {PREDICTIONS}: this is the first baseline"
-    return Pair(head, pair.base_name, head, name, note, has_baseline=False)
+    return Pair(head, pair.base_name, head, name, note, has_baseline=False), since
 
 
 def _before(root: Path, tip: str, blob: str) -> tuple[str | None, str | None]:
