@@ -7,7 +7,7 @@ from typing import Any
 from pneumonia.documents.render import rendered
 from pneumonia.documents.run import read_run
 from pneumonia.errors import PipelineError
-from pneumonia.gate.report import MEANING, in_words, metric_rows
+from pneumonia.gate.report import MEANING, in_words, metric_rows, waived_in_words
 from pneumonia.gate.verdict import baseline_verdict
 
 README = Path("README.md")
@@ -19,7 +19,7 @@ def gate_verdict(root: Path) -> dict[str, Any]:
 
     Returns:
         `outcome` and its `meaning`; `base`, as a person reads it, or None; `words`, what changed;
-        and `rows`: metric, base, now, change.
+        `waived`, a sentence a rule that is waived; and `rows`: metric, base, now, change.
 
     Raises:
         PipelineError: the evidence is not sound, or the history is not there.
@@ -31,6 +31,7 @@ def gate_verdict(root: Path) -> dict[str, Any]:
         "meaning": MEANING[verdict.outcome],
         "base": verdict.pair.base_name if has_base else None,
         "words": in_words(verdict),
+        "waived": waived_in_words(verdict),
         "rows": metric_rows(verdict)[1:] if has_base else [],
     }
 

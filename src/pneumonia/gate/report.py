@@ -188,14 +188,19 @@ def _number(value: float, n_decimals: int = 3, sign: str = "") -> str:
     return text.lstrip("+-") if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
 
 
-def _notes(verdict: Verdict, written: Callable[[str], str]) -> list[str]:
-    """What a reviewer must not overlook; `written` gives the name of a file."""
-    notes = [
+def waived_in_words(verdict: Verdict) -> list[str]:
+    """Each rule that is waived: its outcome, until when, and the reason given."""
+    return [
         f"{_RULES[result.rule]}: {result.outcome}, waived until {result.waiver.expires}: "
         f"{result.waiver.reason}"
         for result in verdict.rules
         if result.waiver
     ]
+
+
+def _notes(verdict: Verdict, written: Callable[[str], str]) -> list[str]:
+    """What a reviewer must not overlook; `written` gives the name of a file."""
+    notes = waived_in_words(verdict)
     notes += [
         f"{_RULES[waiver.rule]}: the waiver expired on {waiver.expires}"
         for waiver in verdict.expired
