@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The story of two branches: `better` corrects a learning rate, `worse` trades recall for fewer false
-# alarms, and a third, `comment`, changes no metric. Each runs `dvc repro plot`, commits, and asks
+# alarms, and a third, `comment`, changes no metric. Each runs `dvc repro`, commits, and asks
 # `dvc metrics diff main` and the gate. The gate passes `better` and `comment` and refuses `worse`.
 #
 #   examples/two_branches.sh [FOLDER]
@@ -43,10 +43,10 @@ replace() {
 }
 
 # The output of the stages goes to a file. Only the names of the stages that ran are shown, or that came
-# from the cache if clones share one. Up to `plot` is all that the gate reads; `examine` takes longer.
+# from the cache if clones share one.
 repro() {
-    echo '$ dvc repro plot'
-    dvc repro plot >.git/repro.log 2>&1 || {
+    echo '$ dvc repro'
+    dvc repro >.git/repro.log 2>&1 || {
         cat .git/repro.log >&2
         fail 'dvc repro: a stage failed; its error is above'
     }

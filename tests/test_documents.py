@@ -62,7 +62,7 @@ RUN_BY: dict[str, tuple[str, ...]] = {
     ),
     r"dvc remote (add|modify) .*|git commit -m Name the team's storage \.dvc/config": S3[1:],
     r"dvc repro plot": (
-        "tests/test_story.py::test_each_branch_runs_the_stages_that_its_change_reaches",
+        "tests/test_pipeline.py::test_code_that_has_run_leaves_no_trace_in_what_dvc_hashes",
     ),
     r"dvc repro": (
         "tests/test_pipeline.py::test_a_second_repro_does_nothing_and_says_so_within_five_seconds",
