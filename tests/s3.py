@@ -14,7 +14,7 @@ REGION = "us-east-1"
 
 
 class Store:
-    """A store that has one bucket. It takes any key until it is told to look at them."""
+    """A store that has one bucket. It takes any key until it must look at them."""
 
     def __init__(self, bucket: str) -> None:
         self.server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

@@ -90,7 +90,7 @@ def test_a_second_repro_does_nothing_and_says_so_within_five_seconds(first):
 
 def test_code_that_has_run_leaves_no_trace_in_what_dvc_hashes(first, monkeypatch):
     # A folder in `deps` would else hold bytecode, and its stage would run again every time. Where
-    # Python is told to write none, this would prove nothing.
+    # Python may write none, this would prove nothing.
     folder, _ = first
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     assert ran(dvc(folder, "repro", "-s", "-f", "plot")) == ["plot"]

@@ -1,4 +1,4 @@
-"""Recipes: what they may say, how DVC is told, and which trees they refuse to run on."""
+"""Recipes: what they may say, how DVC gets it, and which trees they refuse to run on."""
 
 import json
 import shutil

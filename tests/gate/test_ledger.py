@@ -163,7 +163,7 @@ def test_metrics_that_a_merge_commit_itself_brings_are_an_opening(root, commit):
     (root / "README.md").write_text("words")
     commit("2026-03-03")
     git(root, "merge", "-q", "--no-commit", "main")
-    write(root, metrics(0.9), "evaluated anew for the merge")
+    write(root, metrics(0.9), "evaluated again for the merge")
     commit("2026-03-04")
     assert [row["recall"] for row in in_git(root)] == [0.8, 0.9]
 

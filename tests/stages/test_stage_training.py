@@ -21,7 +21,7 @@ from pneumonia.training.model_files import load_classifier, predict_probabilitie
 from stages import finetune, train_frozen
 from training_root import write_params, write_root
 
-# Each phase builds its graphs anew, which a busy machine takes minutes for.
+# Each phase builds its graphs again, which a busy machine takes minutes for.
 pytestmark = pytest.mark.timeout(900)
 
 SRC = Path(__file__).parents[2] / "src"

@@ -110,7 +110,7 @@ def test_a_split_smaller_than_a_batch_fills_one(batches):
     films = batch[0]["radiograph"]
     assert len(films) == 120
     assert (films[:50] == films[50:100]).all()
-    # The changes are drawn anew for each.
+    # The changes are drawn again for each.
     assert (batch[0]["affine"][:50] != batch[0]["affine"][50:100]).any()
 
 
